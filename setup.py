@@ -30,6 +30,7 @@ CXX_FLAGS = [
     "-fno-trapping-math",
     "-Wall",
     "-Wno-psabi",
+    "-Wno-maybe-uninitialized",  # in the compiler's own intrinsics headers
     f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}",
 ]
 
