@@ -51,7 +51,9 @@ class Build(BuildExtension):
     def finalize_options(self) -> None:
         super().finalize_options()
         # An editable install would otherwise compile in a temporary folder.
-        self.build_temp = str(ROOT / "build" / f"objects-{sys.implementation.cache_tag}")
+        self.build_temp = str(
+            ROOT / "build" / f"objects-{sys.implementation.cache_tag}"
+        )
 
 
 def put_ninja_on_path() -> None:
