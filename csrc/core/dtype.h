@@ -7,7 +7,7 @@
 
 namespace torchconv {
 
-enum class DType : int8_t { f32, f64, f16, bf16, i64 };
+enum class DType : int8_t { f32, f64, f16, bf16, i64, i32, i16, i8, u8 };
 
 inline const char* dtype_name(DType t) {
   switch (t) {
@@ -19,6 +19,14 @@ inline const char* dtype_name(DType t) {
       return "float16";
     case DType::bf16:
       return "bfloat16";
+    case DType::i32:
+      return "int32";
+    case DType::i16:
+      return "int16";
+    case DType::i8:
+      return "int8";
+    case DType::u8:
+      return "uint8";
     default:
       return "int64";
   }
@@ -27,10 +35,15 @@ inline const char* dtype_name(DType t) {
 inline int64_t dtype_size(DType t) {
   switch (t) {
     case DType::f32:
+    case DType::i32:
       return 4;
     case DType::f16:
     case DType::bf16:
+    case DType::i16:
       return 2;
+    case DType::i8:
+    case DType::u8:
+      return 1;
     default:
       return 8;
   }
@@ -65,8 +78,8 @@ struct half {
     const uint32_t sign = (u >> 16) & 0x8000u;
     const uint32_t mag = u & 0x7fffffffu;
     if (mag >= 0x47800000u) { // overflows to infinity, or is inf / NaN
-      bits = static_cast<uint16_t>(
-          sign | (mag > 0x7f800000u ? 0x7e00u : 0x7c00u));
+      bits =
+          static_cast<uint16_t>(sign | (mag > 0x7f800000u ? 0x7e00u : 0x7c00u));
     } else if (mag < 0x38800000u) { // subnormal: let float addition round
       float m;
       std::memcpy(&m, &mag, 4);

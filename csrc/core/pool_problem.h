@@ -1,0 +1,78 @@
+// A pooling over sliding windows as one plain struct, and the arithmetic on
+// it, written once for every kind of pooling and every device.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace torchconv {
+
+// x is (batch, channels, in[0], in[1], in[2]) and y the same with `out`; a
+// 1-d or 2-d problem has leading ones. Strides are in elements and arbitrary.
+struct PoolProblem {
+  int64_t batch, channels;
+  int64_t in[3], out[3];
+  int64_t kernel[3], stride[3], padding[3], dilation[3];
+  int64_t x_stride_n, x_stride_c, x_stride[3];
+  int64_t y_stride_n, y_stride_c, y_stride[3];
+  DType dtype;
+};
+
+inline int64_t ceil_div(int64_t a, int64_t b) { // b > 0, any a
+  return a > 0 ? (a + b - 1) / b : -((-a) / b);
+}
+
+// Taps, input positions and output positions of a problem.
+inline int64_t pool_taps(const PoolProblem& p) {
+  return p.kernel[0] * p.kernel[1] * p.kernel[2];
+}
+inline int64_t pool_in_plane(const PoolProblem& p) {
+  return p.in[0] * p.in[1] * p.in[2];
+}
+inline int64_t pool_out_plane(const PoolProblem& p) {
+  return p.out[0] * p.out[1] * p.out[2];
+}
+
+// Output positions along one dimension. ceil_mode rounds up, except that the
+// last window has to start inside the input or the padding before it. Zero or
+// negative if the window does not fit once.
+inline int64_t pool_output_size(
+    int64_t in,
+    int64_t kernel,
+    int64_t stride,
+    int64_t padding,
+    int64_t dilation,
+    bool ceil_mode) {
+  const int64_t room = in + 2 * padding - dilation * (kernel - 1) - 1;
+  const int64_t steps =
+      ceil_mode ? ceil_div(room, stride) : ceil_div(room - stride + 1, stride);
+  return ceil_mode && steps * stride >= in + padding ? steps : steps + 1;
+}
+
+// The window of output position o along one dimension: tap t, for
+// 0 <= t < kernel, reads input position start + t * dilation. The taps in
+// [tap_begin, tap_end) are inside the input, the others in the padding.
+struct PoolWindow {
+  int64_t start;
+  int64_t tap_begin, tap_end;
+};
+
+inline PoolWindow pool_window(const PoolProblem& p, int dim, int64_t o) {
+  const int64_t start = o * p.stride[dim] - p.padding[dim];
+  const int64_t begin = start < 0 ? ceil_div(-start, p.dilation[dim]) : 0;
+  const int64_t fit = ceil_div(p.in[dim] - start, p.dilation[dim]);
+  const int64_t end = fit < p.kernel[dim] ? fit : p.kernel[dim];
+  return {start, begin, end < begin ? begin : end};
+}
+
+// Adaptive pooling: output position o of `out` reads the input positions
+// [begin, end), floor(o * in / out) to ceil((o + 1) * in / out).
+inline int64_t adaptive_begin(int64_t o, int64_t in, int64_t out) {
+  return (o / out) * in + ((o % out) * in) / out;
+}
+inline int64_t adaptive_end(int64_t o, int64_t in, int64_t out) {
+  return ceil_div((o + 1) * in, out);
+}
+
+} // namespace torchconv
