@@ -1,0 +1,123 @@
+"""What torchconv's convolution layers have in common.
+
+A layer is torch.nn's class with another computation: parameters, initialisation,
+state_dict and repr are inherited, so that there is nothing to drift apart from torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Size: TypeAlias = int | tuple[int, ...]
+Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
+PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
+
+# What torchconv.functional takes by name; torch's constructors know the first two.
+_TORCH_PADDINGS = ("valid", "same")
+_PADDINGS = (*_TORCH_PADDINGS, "full", "causal")
+
+
+def _canonical(padding: Padding) -> Any:
+    """Pairs as a tuple of tuples; what torch knows unchanged.
+
+    Raises:
+        ValueError: padding is a string that names no padding.
+    """
+    if isinstance(padding, str):
+        if padding not in _PADDINGS:
+            raise ValueError(
+                f"Invalid padding string {padding!r}, should be one of {_PADDINGS}"
+            )
+        return padding
+    if isinstance(padding, Sequence):
+        return tuple(tuple(p) if isinstance(p, Sequence) else p for p in padding)
+    return padding
+
+
+def _torch_takes(padding: Any) -> bool:
+    if isinstance(padding, str):
+        return padding in _TORCH_PADDINGS
+    return not isinstance(padding, tuple) or all(
+        not isinstance(p, tuple) for p in padding
+    )
+
+
+class ConvBase(torch.nn.modules.conv._ConvNd):
+    """A convolution layer of torch.nn, computed by torchconv."""
+
+    # Class attributes, so that a layer of torch.nn whose class convert() replaced,
+    # and one pickled by an older release, have them too.
+    algorithm: str | None = None
+    _functional: ClassVar[Callable[..., Tensor]]
+
+    def __init__(
+        self, *args: Any, padding: Padding, algorithm: str | None, **kwargs: Any
+    ) -> None:
+        canonical = _canonical(padding)
+        known = _torch_takes(canonical)
+        kwargs["padding"] = canonical if known else 0
+        super().__init__(*args, **kwargs)
+        if not known:
+            self.padding = canonical
+        self.algorithm = algorithm
+
+    def _conv_forward(
+        self, input: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        return self._functional(
+            input,
+            weight,
+            bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            padding_mode=self.padding_mode,
+            algorithm=self.algorithm,
+        )
+
+    def extra_repr(self) -> str:
+        text = super().extra_repr()
+        if self.algorithm is not None:
+            text += f", algorithm={self.algorithm!r}"
+        return text
+
+
+class ConvTransposeBase(ConvBase, torch.nn.modules.conv._ConvTransposeNd):
+    """A transposed convolution layer of torch.nn, computed by torchconv."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """The transposed convolution of input, (N, C, *spatial) or (C, *spatial).
+
+        Args:
+            input: the input.
+            output_size: the spatial size wanted, with or without the leading
+                dimensions, where the stride leaves a choice.
+
+        Raises:
+            ValueError: output_size is not one that stride and padding allow.
+        """
+        output_padding = self._output_padding(
+            input,
+            output_size,
+            list(self.stride),
+            self.padding,  # type: ignore[arg-type]
+            list(self.kernel_size),
+            len(self.kernel_size),
+            list(self.dilation),
+        )
+        return self._functional(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            output_padding,
+            self.groups,
+            self.dilation,
+            algorithm=self.algorithm,
+        )

@@ -1,0 +1,278 @@
+"""The convolution layers of torch.nn, computed by torchconv.
+
+Each class is torch.nn's own with another computation: same constructor (and the
+keyword-only `algorithm`), same parameters, initial weights, state_dict and repr; and
+`isinstance(layer, torch.nn.Conv2d)` holds. `padding` takes what
+torchconv.functional takes: besides torch's, 'full', 'causal' and a (low, high) pair per
+dimension. A padding_mode other than 'zeros' makes no padded copy of the input.
+
+Source: torch.nn.modules.conv.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .. import functional as F
+from ._conv_base import ConvBase, ConvTransposeBase, Padding, PaddingMode, Size
+
+__all__ = [
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+]
+
+
+class Conv1d(ConvBase, torch.nn.Conv1d):
+    """A 1-d convolution of (N, C, L) or (C, L); see torch.nn.Conv1d.
+
+    Args:
+        algorithm: the algorithm to compute with, by name; None means "auto" or what
+            a `with torchconv.algorithm(...)` around the call says.
+    """
+
+    _functional = staticmethod(F.conv1d)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
+        *,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+            algorithm=algorithm,
+        )
+
+
+class Conv2d(ConvBase, torch.nn.Conv2d):
+    """A 2-d convolution of (N, C, H, W) or (C, H, W); see torch.nn.Conv2d.
+
+    Args:
+        algorithm: the algorithm to compute with, by name; None means "auto" or what
+            a `with torchconv.algorithm(...)` around the call says.
+    """
+
+    _functional = staticmethod(F.conv2d)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
+        *,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+            algorithm=algorithm,
+        )
+
+
+class Conv3d(ConvBase, torch.nn.Conv3d):
+    """A 3-d convolution of (N, C, D, H, W) or (C, D, H, W); see torch.nn.Conv3d.
+
+    Args:
+        algorithm: the algorithm to compute with, by name; None means "auto" or what
+            a `with torchconv.algorithm(...)` around the call says.
+    """
+
+    _functional = staticmethod(F.conv3d)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
+        *,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+            algorithm=algorithm,
+        )
+
+
+class ConvTranspose1d(ConvTransposeBase, torch.nn.ConvTranspose1d):
+    """A 1-d transposed convolution of (N, C, L) or (C, L).
+
+    See torch.nn.ConvTranspose1d; `algorithm` as in Conv1d.
+    """
+
+    _functional = staticmethod(F.conv_transpose1d)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
+        *,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            output_padding=output_padding,
+            groups=groups,
+            bias=bias,
+            dilation=dilation,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+            algorithm=algorithm,
+        )
+
+
+class ConvTranspose2d(ConvTransposeBase, torch.nn.ConvTranspose2d):
+    """A 2-d transposed convolution of (N, C, H, W) or (C, H, W).
+
+    See torch.nn.ConvTranspose2d; `algorithm` as in Conv2d.
+    """
+
+    _functional = staticmethod(F.conv_transpose2d)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
+        *,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            output_padding=output_padding,
+            groups=groups,
+            bias=bias,
+            dilation=dilation,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+            algorithm=algorithm,
+        )
+
+
+class ConvTranspose3d(ConvTransposeBase, torch.nn.ConvTranspose3d):
+    """A 3-d transposed convolution of (N, C, D, H, W) or (C, D, H, W).
+
+    See torch.nn.ConvTranspose3d; `algorithm` as in Conv3d.
+    """
+
+    _functional = staticmethod(F.conv_transpose3d)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
+        *,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            output_padding=output_padding,
+            groups=groups,
+            bias=bias,
+            dilation=dilation,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+            algorithm=algorithm,
+        )
