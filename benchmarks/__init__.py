@@ -1,0 +1,1 @@
+"""Measures torchconv against torch: python -m benchmarks --help."""
