@@ -52,6 +52,7 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
     # Class attributes, so that a layer of torch.nn whose class convert() replaced,
     # and one pickled by an older release, have them too.
     algorithm: str | None = None
+    padding: Any  # torch's annotation has no room for pairs
     _functional: ClassVar[Callable[..., Tensor]]
 
     def __init__(
@@ -90,6 +91,14 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
 class ConvTransposeBase(ConvBase, torch.nn.modules.conv._ConvTransposeNd):
     """A transposed convolution layer of torch.nn, computed by torchconv."""
 
+    def __init__(self, *args: Any, padding: Padding, **kwargs: Any) -> None:
+        if isinstance(padding, str):
+            raise TypeError(
+                "padding of a transposed convolution must be ints or (low, high) "
+                f"pairs, but got padding={padding!r}"
+            )
+        super().__init__(*args, padding=padding, **kwargs)
+
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """The transposed convolution of input, (N, C, *spatial) or (C, *spatial).
 
@@ -101,11 +110,15 @@ class ConvTransposeBase(ConvBase, torch.nn.modules.conv._ConvTransposeNd):
         Raises:
             ValueError: output_size is not one that stride and padding allow.
         """
+        # torch takes padding off twice: for a pair, half of both sides together.
+        padding: list[Any] = [
+            sum(p) / 2 if isinstance(p, tuple) else p for p in self.padding
+        ]
         output_padding = self._output_padding(
             input,
             output_size,
             list(self.stride),
-            self.padding,  # type: ignore[arg-type]
+            padding,
             list(self.kernel_size),
             len(self.kernel_size),
             list(self.dilation),
@@ -116,7 +129,7 @@ class ConvTransposeBase(ConvBase, torch.nn.modules.conv._ConvTransposeNd):
             self.bias,
             self.stride,
             self.padding,
-            output_padding,
+            [int(n) if isinstance(n, float) else n for n in output_padding],
             self.groups,
             self.dilation,
             algorithm=self.algorithm,
