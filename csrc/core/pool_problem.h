@@ -19,18 +19,18 @@ struct PoolProblem {
   DType dtype;
 };
 
-inline int64_t ceil_div(int64_t a, int64_t b) { // b > 0, any a
+constexpr int64_t ceil_div(int64_t a, int64_t b) { // b > 0, any a
   return a > 0 ? (a + b - 1) / b : -((-a) / b);
 }
 
 // Taps, input positions and output positions of a problem.
-inline int64_t pool_taps(const PoolProblem& p) {
+constexpr int64_t pool_taps(const PoolProblem& p) {
   return p.kernel[0] * p.kernel[1] * p.kernel[2];
 }
-inline int64_t pool_in_plane(const PoolProblem& p) {
+constexpr int64_t pool_in_plane(const PoolProblem& p) {
   return p.in[0] * p.in[1] * p.in[2];
 }
-inline int64_t pool_out_plane(const PoolProblem& p) {
+constexpr int64_t pool_out_plane(const PoolProblem& p) {
   return p.out[0] * p.out[1] * p.out[2];
 }
 
@@ -58,7 +58,7 @@ struct PoolWindow {
   int64_t tap_begin, tap_end;
 };
 
-inline PoolWindow pool_window(const PoolProblem& p, int dim, int64_t o) {
+constexpr PoolWindow pool_window(const PoolProblem& p, int dim, int64_t o) {
   const int64_t start = o * p.stride[dim] - p.padding[dim];
   const int64_t begin = start < 0 ? ceil_div(-start, p.dilation[dim]) : 0;
   const int64_t fit = ceil_div(p.in[dim] - start, p.dilation[dim]);
