@@ -1,6 +1,23 @@
-"""torchconv: PyTorch's convolution and pooling with kernels of its own."""
+"""torchconv: PyTorch's convolution and pooling with kernels of its own.
 
+``torchconv.functional`` and ``torchconv.nn`` have the names, signatures and state of
+torch.nn.functional and torch.nn; ``torchconv.convert(model)`` swaps a model's layers.
+"""
+
+from . import functional, nn
+from ._config import algorithm
 from ._extension import available
 from ._version import __version__
+from .convert import ConversionReport, conversion_report, convert, revert
 
-__all__ = ["__version__", "available"]
+__all__ = [
+    "ConversionReport",
+    "__version__",
+    "algorithm",
+    "available",
+    "conversion_report",
+    "convert",
+    "functional",
+    "nn",
+    "revert",
+]

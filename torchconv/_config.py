@@ -1,0 +1,62 @@
+"""The algorithm asked for by the code around a call: ``with torchconv.algorithm(...)``.
+
+The choice travels as an argument of the operator, so that a compiled graph holds it and
+no hidden state changes results. A context variable keeps it apart between threads and
+between asynchronous tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+AUTO = "auto"
+
+# Every name the planner knows on any device and for any pass. Whether an algorithm takes
+# a given problem is the planner's answer, with its reason.
+ALGORITHMS = (AUTO, "direct", "im2col", "depthwise")
+
+_current: ContextVar[str] = ContextVar("torchconv_algorithm", default=AUTO)
+
+
+def check_algorithm(name: object) -> str:
+    """The name itself, if it is one the planner knows.
+
+    Raises:
+        ValueError: an unknown name; the message has the known ones.
+    """
+    if not isinstance(name, str) or name not in ALGORITHMS:
+        known = ", ".join(repr(a) for a in ALGORITHMS)
+        raise ValueError(f"unknown algorithm {name!r}; known algorithms: {known}")
+    return name
+
+
+def current_algorithm() -> str:
+    """The algorithm of the innermost ``with torchconv.algorithm(...)``, else "auto"."""
+    return _current.get()
+
+
+@contextmanager
+def algorithm(name: str) -> Iterator[None]:
+    """Run the convolutions inside the block with one algorithm, forward passes and the
+    backward passes of graphs recorded there.
+
+    Args:
+        name: "auto" (the planner's choice, the default) or the name of an algorithm. A
+            convolution that the named algorithm cannot do raises RuntimeError with the
+            reason; an ``algorithm=`` argument of a call goes before the context.
+
+    Raises:
+        ValueError: a name the planner does not know.
+
+    Example::
+
+        with torchconv.algorithm("im2col"):
+            y = model(x)
+    """
+    token = _current.set(check_algorithm(name))
+    try:
+        yield
+    finally:
+        _current.reset(token)
