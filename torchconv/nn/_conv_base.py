@@ -110,11 +110,28 @@ class ConvTransposeBase(ConvBase, torch.nn.modules.conv._ConvTransposeNd):
         Raises:
             ValueError: output_size is not one that stride and padding allow.
         """
+        output_padding = self.output_padding
+        if output_size is not None:
+            output_padding = self._padding_for(input, output_size)
+        return self._functional(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            output_padding,
+            self.groups,
+            self.dilation,
+            algorithm=self.algorithm,
+        )
+
+    def _padding_for(self, input: Tensor, output_size: list[int]) -> tuple[int, ...]:
+        """The output_padding that gives output_size."""
         # torch takes padding off twice: for a pair, half of both sides together.
         padding: list[Any] = [
             sum(p) / 2 if isinstance(p, tuple) else p for p in self.padding
         ]
-        output_padding = self._output_padding(
+        result = self._output_padding(
             input,
             output_size,
             list(self.stride),
@@ -123,14 +140,4 @@ class ConvTransposeBase(ConvBase, torch.nn.modules.conv._ConvTransposeNd):
             len(self.kernel_size),
             list(self.dilation),
         )
-        return self._functional(
-            input,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            [int(n) if isinstance(n, float) else n for n in output_padding],
-            self.groups,
-            self.dilation,
-            algorithm=self.algorithm,
-        )
+        return tuple(int(n) if isinstance(n, float) else n for n in result)
