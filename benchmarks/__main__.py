@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> int:
     console = Console(width=wide, highlight=False)
     header = report.environment(shlex.join(["python", "-m", "benchmarks", *arguments]))
     for name, value in header.items():
-        console.print(f"{name}: {escape(value)}")
+        console.print(f"{name}: {escape(value)}", soft_wrap=True)
     layers = [
         layer
         for suite in options.suite
