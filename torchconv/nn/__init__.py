@@ -10,4 +10,4 @@ from .fold import *
 from .lazy import *
 from .pooling import *
 
-__all__ = conv.__all__ + fold.__all__ + lazy.__all__ + pooling.__all__
+__all__: list[str] = conv.__all__ + fold.__all__ + lazy.__all__ + pooling.__all__
