@@ -22,6 +22,7 @@ from typing import TypeVar
 import torch
 from torch.nn import Module
 from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from . import nn
 
@@ -128,9 +129,10 @@ def convert(
 
     Taken are the convolution (lazy ones too), pooling, Unfold and Fold layers whose
     class is exactly torch.nn's, also those with weight_norm, spectral_norm or another
-    parametrization. Left are subclasses, and layers whose forward somebody replaced,
-    because they may compute something else; `conversion_report` names them. Calls of
-    torch.nn.functional in a model's own code are not layers and stay as they are.
+    parametrization. Left are subclasses, layers whose forward somebody replaced, because
+    they may compute something else, and layers with quantized or distributed weights;
+    `conversion_report` names them. Calls of torch.nn.functional in a model's own code
+    are not layers and stay as they are.
 
     Args:
         model: any module; it may itself be a layer.
@@ -218,6 +220,10 @@ def _state(module: Module) -> tuple[LayerState | None, str]:
     for method in _METHODS:
         if method in vars(module):
             return LayerState.LEFT, f"{method} was replaced on the layer itself"
+    for name, parameter in module.named_parameters(recurse=False):
+        if is_traceable_wrapper_subclass(parameter):
+            reason = f"{name} is a {type(parameter).__name__}, not a plain tensor"
+            return LayerState.LEFT, reason
     return LayerState.TORCH, ""
 
 
