@@ -4,16 +4,20 @@
 
 #include <limits>
 
+#include <utility>
+
 #include "core/parallel.h"
+#include "cpu/pool_max_vector.h"
 
 namespace torchconv {
 namespace cpu {
 namespace {
 
-MaxPool with_labels(const PoolProblem& p, CodeKind codes) {
+MaxPool with_labels(const PoolProblem& p, CodeKind codes, bool sliding) {
   MaxPool m;
   m.p = p;
   m.codes = codes;
+  m.sliding = sliding;
   m.empty_windows = false;
   return m;
 }
@@ -103,6 +107,33 @@ void max_pool_any(const MaxPool& m, const S* x, S* y, void* codes) {
   });
 }
 
+bool is_floating(DType t) {
+  return t == DType::f32 || t == DType::f64 || t == DType::f16 ||
+      t == DType::bf16;
+}
+
+// Vectors run along the last dimension: a trivial one moves to the front. The
+// codes do not change, they are sums over the dimensions.
+void rotate_trivial(MaxPool& m) {
+  PoolProblem& p = m.p;
+  for (int i = 0; i < 2 && p.in[2] == 1 && p.out[2] == 1; ++i) {
+    for (int64_t* v :
+         {p.in,
+          p.out,
+          p.kernel,
+          p.stride,
+          p.padding,
+          p.dilation,
+          p.x_stride,
+          p.y_stride}) {
+      std::swap(v[2], v[1]);
+      std::swap(v[1], v[0]);
+    }
+    std::swap(m.axis[2], m.axis[1]);
+    std::swap(m.axis[1], m.axis[0]);
+  }
+}
+
 template <typename S>
 void run_any(const MaxPool& m, const void* x, void* y, void* codes) {
   max_pool_any(m, static_cast<const S*>(x), static_cast<S*>(y), codes);
@@ -111,7 +142,7 @@ void run_any(const MaxPool& m, const void* x, void* y, void* codes) {
 } // namespace
 
 MaxPool sliding_max_pool(const PoolProblem& p, CodeKind codes) {
-  MaxPool m = with_labels(p, codes);
+  MaxPool m = with_labels(p, codes, true);
   const bool taps = codes == CodeKind::u8;
   for (int i = 0; i < 3; ++i) {
     PoolAxis& axis = m.axis[i];
@@ -131,7 +162,7 @@ MaxPool sliding_max_pool(const PoolProblem& p, CodeKind codes) {
 }
 
 MaxPool adaptive_max_pool(const PoolProblem& p, CodeKind codes) {
-  MaxPool m = with_labels(p, codes);
+  MaxPool m = with_labels(p, codes, false);
   for (int i = 0; i < 3; ++i) {
     PoolAxis& axis = m.axis[i];
     axis.label_step = unit(m, i);
@@ -145,9 +176,21 @@ MaxPool adaptive_max_pool(const PoolProblem& p, CodeKind codes) {
   return m;
 }
 
-void max_pool(const MaxPool& m, const void* x, void* y, void* codes) {
-  if (m.p.batch * m.p.channels * pool_out_plane(m.p) == 0) {
+void max_pool(MaxPool m, const void* x, void* y, void* codes) {
+  const PoolProblem& p = m.p;
+  if (p.batch * p.channels * pool_out_plane(p) == 0) {
     return;
+  }
+  rotate_trivial(m);
+  if (is_floating(p.dtype) && !m.empty_windows &&
+      pool_in_plane(p) < (int64_t{1} << 31)) {
+    if (p.channels > 1 && p.x_stride_c == 1 && p.y_stride_c == 1) {
+      return max_pool_channels(m, x, y, codes);
+    }
+    if (m.sliding && (p.x_stride[2] == 1 || p.in[2] == 1) &&
+        (p.y_stride[2] == 1 || p.out[2] == 1)) {
+      return max_pool_rows(m, x, y, codes);
+    }
   }
   switch (m.p.dtype) {
     case DType::f32:

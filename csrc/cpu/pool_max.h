@@ -25,9 +25,10 @@ struct PoolAxis {
 };
 
 struct MaxPool {
-  PoolProblem p; // of the windows, what is below replaces p's
+  PoolProblem p;
   PoolAxis axis[3];
   CodeKind codes;
+  bool sliding; // p describes the windows too
   bool empty_windows; // some window has no tap inside the input
 };
 
@@ -38,7 +39,7 @@ MaxPool adaptive_max_pool(const PoolProblem& p, CodeKind codes);
 
 // codes: null for CodeKind::none. A window without taps gives the lowest value
 // and a code that names no input position.
-void max_pool(const MaxPool& m, const void* x, void* y, void* codes);
+void max_pool(MaxPool m, const void* x, void* y, void* codes);
 
 // Fractional max pooling: windows of p.kernel whose starts are drawn for each
 // plane from samples[(n * channels + c) * nd + i], of the same type as x.
