@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "cpu/isa.h"
+#include "cpu/pool_index_vector.h"
 
 namespace torchconv {
 namespace cpu {
@@ -47,8 +49,9 @@ class CodeReader {
     }
   }
 
-  int64_t position(int64_t ow) const {
-    const int64_t code = codes_[ow * k_.c_stride[2]];
+  // Of the channel `c` places after the row's own.
+  int64_t position(int64_t ow, int64_t c = 0) const {
+    const int64_t code = codes_[ow * k_.c_stride[2] + c * k_.c_stride_c];
     if (!std::is_same_v<C, uint8_t>) {
       return code >= 0 && code < plane_size_ ? code : kNowhere;
     }
@@ -133,39 +136,105 @@ void for_each_plane(const PoolProblem& p, int64_t work, const F& f) {
       });
 }
 
+// Channels are taken in blocks where they lie side by side. Sums are made in
+// memory of their own where the result's type is too narrow for them.
 template <typename S, typename C>
 void scatter(const PoolCodes& k, const void* gradv, void* gxv) {
   using A = acc_t<S>;
   const PoolProblem& p = k.p;
   const S* grad = static_cast<const S*>(gradv);
   S* gx = static_cast<S*>(gxv);
-  const Plane plane(p.in, p.x_stride);
+  const Plane plane(p.in, p.x_stride); // dense: gx is ours
   const int64_t size = pool_in_plane(p);
+  const int64_t block = p.x_stride_c == 1 && p.channels > 1 ? 16 : 1;
+  const int64_t blocks = (p.channels + block - 1) / block;
+  constexpr bool kDirect = std::is_same_v<A, S>;
   const auto run = [&](int64_t begin, int64_t end) {
     CodeReader<C> reader(k);
-    // Sums are made in a plane of their own where the result's type is too
-    // narrow for them, or where its elements lie far apart.
-    const bool direct =
-        std::is_same_v<A, S> && plane.dense && (size == 1 || plane.step == 1);
-    std::vector<A> sums(direct ? 0 : size);
+    std::vector<A> sums(kDirect ? 0 : size * block);
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t n = i / p.channels, c = i % p.channels;
-      S* out = gx + n * p.x_stride_n + c * p.x_stride_c;
-      A* sum = direct ? reinterpret_cast<A*>(out) : sums.data();
-      std::fill(sum, sum + size, A(0));
-      for_each_output(p, reader, n, c, [&](int64_t at, int64_t y) {
-        if (at != kNowhere) {
-          sum[at] += A(grad[y]);
+      const int64_t n = i / blocks, c0 = i % blocks * block;
+      const int64_t width = std::min(block, p.channels - c0);
+      S* out = gx + n * p.x_stride_n + c0 * p.x_stride_c;
+      A* sum = kDirect ? reinterpret_cast<A*>(out) : sums.data();
+      const int64_t step = kDirect ? plane.step : block;
+      for (int64_t j = 0; j < size; ++j) {
+        std::fill(sum + j * step, sum + j * step + width, A(0));
+      }
+      for (int64_t od = 0; od < p.out[0]; ++od) {
+        for (int64_t oh = 0; oh < p.out[1]; ++oh) {
+          reader.row(n, c0, od, oh);
+          const S* g = grad + n * p.y_stride_n + c0 * p.y_stride_c +
+              od * p.y_stride[0] + oh * p.y_stride[1];
+          for (int64_t ow = 0; ow < p.out[2]; ++ow) {
+            for (int64_t c = 0; c < width; ++c) {
+              const int64_t at = reader.position(ow, c);
+              if (at != kNowhere) {
+                sum[at * step + c] +=
+                    A(g[ow * p.y_stride[2] + c * p.y_stride_c]);
+              }
+            }
+          }
         }
-      });
-      if (!direct) {
+      }
+      if (!kDirect) {
         for (int64_t j = 0; j < size; ++j) {
-          out[plane.offset(j)] = S(sum[j]);
+          for (int64_t c = 0; c < width; ++c) {
+            out[j * plane.step + c] = S(sum[j * block + c]);
+          }
         }
       }
     }
   };
-  for_each_plane(p, size + pool_out_plane(p), run);
+  parallel_for(
+      p.batch * blocks, pool_grain((size + pool_out_plane(p)) * block), run);
+}
+
+// A sum over the windows that hold an input costs a vector step for each of
+// their taps; adding to one input a scalar one for each output.
+bool few_taps(const PoolProblem& p) {
+  const int64_t lanes = (active_isa() == Isa::avx512     ? 64
+                             : active_isa() == Isa::avx2 ? 32
+                                                         : 16) /
+      (p.dtype == DType::f64 ? 8 : 4);
+  return pool_taps(p) <= 3 * lanes / 2;
+}
+
+// Uses the vector kernels where they are the faster ones and can.
+bool scatter_vectors(const PoolCodes& k, const void* grad, void* gx) {
+  if (k.kind != CodeKind::u8 || k.p.dtype == DType::i64 || !few_taps(k.p)) {
+    return false;
+  }
+  PoolGrad g{k, {k.p.kernel[1] * k.p.kernel[2], k.p.kernel[2], 1}};
+  PoolProblem& p = g.k.p;
+  // Vectors run along the last dimension: a trivial one moves to the front.
+  for (int i = 0; i < 2 && p.in[2] == 1 && p.out[2] == 1; ++i) {
+    for (int64_t* v :
+         {p.in,
+          p.out,
+          p.kernel,
+          p.stride,
+          p.padding,
+          p.dilation,
+          p.x_stride,
+          p.y_stride,
+          g.k.c_stride,
+          g.tap_unit}) {
+      std::swap(v[2], v[1]);
+      std::swap(v[1], v[0]);
+    }
+  }
+  if (p.channels > 1 && p.x_stride_c == 1 && p.y_stride_c == 1 &&
+      g.k.c_stride_c == 1) {
+    pool_grad_channels(g, grad, gx);
+    return true;
+  }
+  if ((p.x_stride[2] == 1 || p.in[2] == 1) &&
+      ((p.y_stride[2] == 1 && g.k.c_stride[2] == 1) || p.out[2] == 1)) {
+    pool_grad_rows(g, grad, gx);
+    return true;
+  }
+  return false;
 }
 
 // Moves bits only, so the type is the element's size.
@@ -238,6 +307,9 @@ void gather_codes(const PoolCodes& k, const void* x, void* out) {
 } // namespace
 
 void pool_scatter(const PoolCodes& k, const void* grad, void* gx) {
+  if (scatter_vectors(k, grad, gx)) {
+    return;
+  }
   switch (k.p.dtype) {
     case DType::f32:
       return scatter_codes<float>(k, grad, gx);

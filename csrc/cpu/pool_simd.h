@@ -99,10 +99,34 @@ inline LaneRange inside(int64_t i, int64_t n, int lanes) {
   return {r.lo, r.hi < r.lo ? r.lo : r.hi};
 }
 
-// Elements [i, i + lanes) of a row of n; those outside it read as -infinity
-// and are not touched.
+// Half a and b in turns: lanes a0 b0 a1 b1 ... of their first or second half.
+template <int Half, typename A, size_t... I>
+inline Vec<A> interleave(Vec<A> a, Vec<A> b, std::index_sequence<I...>) {
+  constexpr int L = kLanes<A>;
+#if defined(__clang__)
+  return __builtin_shufflevector(
+      a, b, static_cast<int>(Half * L / 2 + I / 2 + I % 2 * L)...);
+#else
+  return __builtin_shuffle(
+      a,
+      b,
+      Vec<Label<A>>{
+          static_cast<Label<A>>(Half * L / 2 + I / 2 + I % 2 * L)...});
+#endif
+}
+template <int Half, typename A>
+inline Vec<A> interleave(Vec<A> a, Vec<A> b) {
+  return interleave<Half, A>(a, b, std::make_index_sequence<kLanes<A>>{});
+}
+
+// Elements [i, i + lanes) of a row of n; those outside it read as `fill` and
+// are not touched.
 template <typename S>
-inline Vec<acc_t<S>> load_window(const S* row, int64_t i, int64_t n) {
+inline Vec<acc_t<S>> load_window(
+    const S* row,
+    int64_t i,
+    int64_t n,
+    acc_t<S> fill = -std::numeric_limits<acc_t<S>>::infinity()) {
   using A = acc_t<S>;
   constexpr int L = kLanes<A>;
   const LaneRange r = inside(i, n, L);
@@ -110,17 +134,16 @@ inline Vec<acc_t<S>> load_window(const S* row, int64_t i, int64_t n) {
   const unsigned mask = ((1u << r.hi) - 1u) & ~((1u << r.lo) - 1u);
   if constexpr (std::is_same_v<S, float>) {
     return (Vec<A>)_mm512_mask_loadu_ps(
-        (__m512)lowest<A>(), static_cast<__mmask16>(mask), row + i);
+        (__m512)broadcast(fill), static_cast<__mmask16>(mask), row + i);
   } else if constexpr (std::is_same_v<S, double>) {
     return (Vec<A>)_mm512_mask_loadu_pd(
-        (__m512d)lowest<A>(), static_cast<__mmask8>(mask), row + i);
+        (__m512d)broadcast(fill), static_cast<__mmask8>(mask), row + i);
   } else {
     alignas(32) S lanes[L];
     _mm256_store_si256(
         reinterpret_cast<__m256i*>(lanes),
         _mm256_mask_loadu_epi16(
-            _mm256_set1_epi16(
-                static_cast<short>(std::is_same_v<S, half> ? 0xfc00 : 0xff80)),
+            _mm256_set1_epi16(static_cast<short>(S(fill).bits)),
             static_cast<__mmask16>(mask),
             row + i));
     return load_as(lanes);
@@ -131,12 +154,12 @@ inline Vec<acc_t<S>> load_window(const S* row, int64_t i, int64_t n) {
     const Vec<int32_t> lane = iota<int32_t>();
     const Vec<int32_t> mask = (lane >= r.lo) & (lane < r.hi);
     const Vec<A> v = (Vec<A>)_mm256_maskload_ps(row + i, (__m256i)mask);
-    return mask ? v : lowest<A>();
+    return mask ? v : broadcast(fill);
   }
 #endif
   alignas(kVectorBytes) S lanes[L];
   for (int j = 0; j < L; ++j) {
-    lanes[j] = S(-std::numeric_limits<A>::infinity());
+    lanes[j] = S(fill);
   }
   for (int j = r.lo; j < r.hi; ++j) {
     lanes[j] = row[i + j];

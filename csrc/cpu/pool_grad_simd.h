@@ -1,0 +1,77 @@
+// Vector pieces of the gradient of max pooling; read once per instruction set
+// (no #pragma once on purpose: see foreach_isa.h).
+#include "cpu/pool_simd.h"
+
+namespace torchconv {
+namespace cpu {
+namespace TC_ISA {
+namespace {
+
+// A row or pixel of outputs that may have chosen the inputs at hand.
+template <typename S>
+struct GradSource {
+  const S* grad;
+  const uint8_t* codes;
+  int64_t label;
+};
+
+// sum += grad where the code is the label.
+template <typename S>
+inline void add_chosen(
+    Vec<acc_t<S>>& sum,
+    const Vec<acc_t<S>>& grad,
+    const typename VecOf<uint8_t, kLanes<acc_t<S>>>::type& codes,
+    uint8_t label) {
+  using A = acc_t<S>;
+#if defined(TC_AVX512)
+  __m128i bytes = _mm_setzero_si128();
+  std::memcpy(&bytes, &codes, sizeof(codes));
+  const __mmask16 k =
+      _mm_cmpeq_epi8_mask(bytes, _mm_set1_epi8(static_cast<char>(label)));
+  if constexpr (std::is_same_v<A, float>) {
+    sum = (Vec<A>)_mm512_mask_add_ps((__m512)sum, k, (__m512)sum, (__m512)grad);
+  } else {
+    sum = (Vec<A>)_mm512_mask_add_pd(
+        (__m512d)sum, static_cast<__mmask8>(k), (__m512d)sum, (__m512d)grad);
+  }
+#else
+  const Vec<Label<A>> wide = __builtin_convertvector(codes, Vec<Label<A>>);
+  const Vec<Label<A>> chosen = wide == static_cast<Label<A>>(label);
+  sum += (Vec<A>)((Vec<Label<A>>)grad & chosen);
+#endif
+}
+
+template <int L>
+inline typename VecOf<uint8_t, L>::type load_codes(const uint8_t* p) {
+  typename VecOf<uint8_t, L>::type v;
+  std::memcpy(&v, p, L);
+  return v;
+}
+
+// Those of [i, i + L) inside a row of n; the others are 0 and not touched.
+template <int L>
+inline typename VecOf<uint8_t, L>::type load_codes_window(
+    const uint8_t* row,
+    int64_t i,
+    int64_t n) {
+  const LaneRange r = inside(i, n, L);
+#if defined(TC_AVX512)
+  const unsigned mask = ((1u << r.hi) - 1u) & ~((1u << r.lo) - 1u);
+  const __m128i bytes =
+      _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask), row + i);
+  typename VecOf<uint8_t, L>::type v;
+  std::memcpy(&v, &bytes, L);
+  return v;
+#else
+  uint8_t lanes[L] = {};
+  for (int j = r.lo; j < r.hi; ++j) {
+    lanes[j] = row[i + j];
+  }
+  return load_codes<L>(lanes);
+#endif
+}
+
+} // namespace
+} // namespace TC_ISA
+} // namespace cpu
+} // namespace torchconv
