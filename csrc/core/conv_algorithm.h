@@ -1,0 +1,40 @@
+// A convolution algorithm is a row: four answers about a problem. The planner
+// walks the rows of a device (planner.h).
+#pragma once
+
+#include "core/conv_problem.h"
+
+namespace torchconv {
+
+// Base addresses; which one is written follows from the pass. bias may be
+// null; it has the problem's dtype, is contiguous, and is added by forward
+// (out_channels long) and input_grad (in_channels long).
+struct ConvTensors {
+  void* x;
+  void* w;
+  void* y;
+  const void* bias;
+};
+
+struct ConvAlgorithm {
+  const char* name;
+
+  // Null if the algorithm can do it, else the reason in words, static storage.
+  const char* (*refusal)(const ConvProblem& p, Pass pass);
+
+  // Bytes of scratch memory, for so many threads.
+  int64_t (*workspace)(const ConvProblem& p, Pass pass, int threads);
+
+  // Estimated nanoseconds on one core: only their order between algorithms
+  // matters.
+  double (*cost)(const ConvProblem& p, Pass pass);
+
+  // Writes every element of the pass's output. workspace is 64-byte aligned.
+  void (*run)(
+      const ConvProblem& p,
+      Pass pass,
+      const ConvTensors& t,
+      void* workspace);
+};
+
+} // namespace torchconv

@@ -1,0 +1,18 @@
+// The convolution algorithms of the CPU: one file and one row each.
+#include "core/planner.h"
+
+namespace torchconv {
+namespace cpu {
+extern const ConvAlgorithm kConvDirect;
+extern const ConvAlgorithm kConvIm2col;
+} // namespace cpu
+
+const std::vector<const ConvAlgorithm*>& cpu_conv_algorithms() {
+  static const std::vector<const ConvAlgorithm*> table = {
+      &cpu::kConvDirect,
+      &cpu::kConvIm2col,
+  };
+  return table;
+}
+
+} // namespace torchconv
