@@ -1,0 +1,438 @@
+// Bringing operands into the form the tiles read, and tiles back into tensors.
+// Read once per instruction set.
+
+namespace torchconv {
+namespace cpu {
+namespace TC_ISA {
+
+// Transposes an L x L block held in L vectors, by swapping ever larger halves.
+template <typename A>
+inline void transpose_block(Vec<A> (&rows)[kLanes<A>]) {
+  constexpr int L = kLanes<A>;
+  using Index = std::conditional_t<sizeof(A) == 4, int32_t, int64_t>;
+  for (int half = 1; half < L; half *= 2) {
+    Vec<Index> low, high;
+    for (int i = 0; i < L; ++i) {
+      low[i] = (i & half) == 0 ? i : L + (i ^ half);
+      high[i] = (i & half) == 0 ? (i ^ half) : L + i;
+    }
+    for (int i = 0; i < L; ++i) {
+      if ((i & half) == 0) {
+        const Vec<A> a = rows[i], b = rows[i | half];
+        rows[i] = __builtin_shuffle(a, b, low);
+        rows[i | half] = __builtin_shuffle(a, b, high);
+      }
+    }
+  }
+}
+
+// out[r * width + lane] = src[lane * lane_stride + off[r]] for r < n; lanes
+// from `valid` to `width` (a multiple of the vector) become zero.
+template <typename S>
+void pack_columns(
+    const S* src,
+    int64_t lane_stride,
+    const int64_t* off,
+    int64_t n,
+    int valid,
+    int width,
+    acc_t<S>* out) {
+  using A = acc_t<S>;
+  constexpr int L = kLanes<A>;
+  if (lane_stride == 1) {
+    for (int64_t r = 0; r < n; ++r) {
+      const S* from = src + off[r];
+      A* to = out + r * width;
+      int lane = 0;
+      for (; lane + L <= valid; lane += L) {
+        store(to + lane, load_as(from + lane));
+      }
+      for (; lane < width; lane += L) {
+        store(
+            to + lane,
+            load_as_partial(from + lane, std::max(0, valid - lane)));
+      }
+    }
+    return;
+  }
+  for (int64_t r0 = 0; r0 < n; r0 += L) {
+    const int rows = static_cast<int>(std::min<int64_t>(L, n - r0));
+    bool run = rows == L;
+    for (int i = 1; run && i < L; ++i) {
+      run = off[r0 + i] == off[r0] + i;
+    }
+    A* to = out + r0 * width;
+    for (int lane = 0; lane < width; lane += L) {
+      const int lanes = std::min(L, std::max(0, valid - lane));
+      if (run) {
+        Vec<A> block[L];
+        for (int i = 0; i < L; ++i) {
+          block[i] = i < lanes
+              ? load_as(src + (lane + i) * lane_stride + off[r0])
+              : Vec<A>{};
+        }
+        transpose_block<A>(block);
+        for (int i = 0; i < L; ++i) {
+          store(to + i * width + lane, block[i]);
+        }
+        continue;
+      }
+      for (int l = 0; l < lanes; ++l) {
+        const S* from = src + (lane + l) * lane_stride;
+        for (int i = 0; i < rows; ++i) {
+          to[i * width + lane + l] = static_cast<A>(from[off[r0 + i]]);
+        }
+      }
+      for (int l = lanes; l < L; ++l) {
+        for (int i = 0; i < rows; ++i) {
+          to[i * width + lane + l] = 0;
+        }
+      }
+    }
+  }
+}
+
+// dst[lane * lane_stride + p * pixel_stride] = acc[p * width + lane] +
+// bias[lane] for p < rows, lane < valid. bias may be null.
+template <typename S>
+void store_tile(
+    const acc_t<S>* acc,
+    int rows,
+    int width,
+    int valid,
+    const acc_t<S>* bias,
+    S* dst,
+    int64_t lane_stride,
+    int64_t pixel_stride) {
+  using A = acc_t<S>;
+  constexpr int L = kLanes<A>;
+  for (int lane = 0; lane < valid; lane += L) {
+    const int lanes = std::min(L, valid - lane);
+    const Vec<A> add = bias != nullptr ? load(bias + lane) : Vec<A>{};
+    if (lane_stride == 1) {
+      for (int p = 0; p < rows; ++p) {
+        const Vec<A> v = load(acc + p * width + lane) + add;
+        S* to = dst + p * pixel_stride + lane;
+        if (lanes == L) {
+          store_as(to, v);
+        } else {
+          store_as_partial(to, v, lanes);
+        }
+      }
+    } else if (pixel_stride == 1) {
+      for (int p0 = 0; p0 < rows; p0 += L) {
+        const int count = std::min(L, rows - p0);
+        Vec<A> block[L];
+        for (int i = 0; i < L; ++i) {
+          block[i] = i < count ? load(acc + (p0 + i) * width + lane) + add
+                               : Vec<A>{};
+        }
+        transpose_block<A>(block);
+        for (int l = 0; l < lanes; ++l) {
+          S* to = dst + (lane + l) * lane_stride + p0;
+          if (count == L) {
+            store_as(to, block[l]);
+          } else {
+            store_as_partial(to, block[l], count);
+          }
+        }
+      }
+    } else {
+      for (int l = 0; l < lanes; ++l) {
+        for (int p = 0; p < rows; ++p) {
+          dst[(lane + l) * lane_stride + p * pixel_stride] =
+              S(acc[p * width + lane + l] + add[l]);
+        }
+      }
+    }
+  }
+}
+
+// How one dimension of a block of the source lies in a strip: the source
+// coordinates that `count` positions and all taps read, each once (dense), or
+// in one row of `count` for each tap where that is shorter (large dilation or
+// stride). Position m and tap j find theirs in slot m * sa + j * sb + s0.
+struct StripAxis {
+  int64_t count, taps, a, b, c;
+  int64_t sa, sb, s0, slots;
+  bool dense;
+
+  // For positions first .. first + count of a run.
+  StripAxis(const AxisRun& run, int64_t first, int64_t count)
+      : count(count),
+        taps(run.taps),
+        a(run.a),
+        b(run.b),
+        c(run.c + first * run.a) {
+    if (taps == 0 || count == 0) {
+      sa = sb = s0 = slots = 0;
+      dense = true;
+      return;
+    }
+    const int64_t reach = (taps - 1) * (b < 0 ? -b : b);
+    slots = (count - 1) * a + reach + 1;
+    dense = slots <= count * taps;
+    sa = dense ? a : 1;
+    sb = dense ? b : count;
+    s0 = dense && b < 0 ? reach : 0;
+    if (!dense) {
+      slots = count * taps;
+    }
+  }
+
+  int64_t source(int64_t slot) const {
+    return dense ? slot - s0 + c : slot % count * a + slot / count * b + c;
+  }
+  // The range of source coordinates, for telling whether all lie inside.
+  bool inside(int64_t size) const {
+    const int64_t reach = taps > 0 ? (taps - 1) * b : 0;
+    const int64_t low = c + std::min<int64_t>(0, reach);
+    const int64_t high = c + (count - 1) * a + std::max<int64_t>(0, reach);
+    return low >= 0 && high < size;
+  }
+};
+
+// Where element (channel, slots) of a strip, or of the tensor itself where it
+// serves as the strip, lies.
+struct StripLayout {
+  int64_t c, s[3];
+};
+
+// Strips keep the source's own order of channels and pixels, so that packing
+// is copying.
+inline StripLayout strip_layout(
+    int64_t channels,
+    bool channels_inner,
+    const StripAxis (&axis)[3]) {
+  StripLayout l;
+  if (channels_inner) {
+    l.c = 1;
+    l.s[2] = channels;
+    l.s[1] = l.s[2] * axis[2].slots;
+    l.s[0] = l.s[1] * axis[1].slots;
+  } else {
+    l.s[2] = 1;
+    l.s[1] = axis[2].slots;
+    l.s[0] = l.s[1] * axis[1].slots;
+    // An odd number of cache lines, so that channels do not share L1 sets.
+    l.c = ((l.s[0] * axis[0].slots + 15) / 16 | 1) * 16;
+  }
+  return l;
+}
+
+inline int64_t strip_elements(
+    int64_t channels,
+    bool channels_inner,
+    const StripAxis (&axis)[3]) {
+  const int64_t pixels = axis[0].slots * axis[1].slots * axis[2].slots;
+  return channels * (channels_inner ? pixels : (pixels / 16 + 2) * 16);
+}
+
+template <typename S>
+inline void convert_row(const S* from, int64_t n, acc_t<S>* to) {
+  if constexpr (sizeof(S) == sizeof(acc_t<S>)) {
+    std::memcpy(to, from, n * sizeof(S));
+  } else {
+    constexpr int L = kLanes<acc_t<S>>;
+    int64_t i = 0;
+    for (; i + L <= n; i += L) {
+      store(to + i, load_as(from + i));
+    }
+    for (; i < n; ++i) {
+      to[i] = from[i];
+    }
+  }
+}
+
+// One row of slots of one channel.
+template <typename S>
+inline void pack_row(
+    const S* src,
+    int64_t stride,
+    int64_t size,
+    PaddingMode mode,
+    const StripAxis& axis,
+    acc_t<S>* to) {
+  int64_t slot = 0;
+  if (axis.dense) {
+    const int64_t start = axis.source(0);
+    const auto edge = [&](int64_t end) {
+      for (; slot < end; ++slot) {
+        const int64_t i = source_index(start + slot, size, mode);
+        to[slot] = i < 0 ? acc_t<S>(0) : static_cast<acc_t<S>>(src[i * stride]);
+      }
+    };
+    const int64_t slots = axis.slots;
+    edge(std::min(slots, std::max<int64_t>(0, -start)));
+    const int64_t end = std::min(slots, size - start);
+    if (slot < end) {
+      const S* from = src + (start + slot) * stride;
+      if (stride == 1) {
+        convert_row(from, end - slot, to + slot);
+      } else {
+        for (int64_t i = slot; i < end; ++i) {
+          to[i] = static_cast<acc_t<S>>(from[(i - slot) * stride]);
+        }
+      }
+      slot = end;
+    }
+    edge(slots);
+    return;
+  }
+  for (int64_t j = 0; j < axis.taps; ++j) {
+    for (int64_t m = 0; m < axis.count; ++m, ++slot) {
+      const int64_t i =
+          source_index(m * axis.a + j * axis.b + axis.c, size, mode);
+      to[slot] = i < 0 ? acc_t<S>(0) : static_cast<acc_t<S>>(src[i * stride]);
+    }
+  }
+}
+
+// Copies what the axes name of `channels` channels into a strip.
+template <typename S>
+void pack_strip(
+    const S* src,
+    const Strides& stride,
+    const int64_t (&size)[3],
+    PaddingMode mode,
+    int64_t channels,
+    bool channels_inner,
+    const StripAxis (&axis)[3],
+    const StripLayout& layout,
+    acc_t<S>* strip) {
+  using A = acc_t<S>;
+  for (int64_t d = 0; d < axis[0].slots; ++d) {
+    const int64_t sd = source_index(axis[0].source(d), size[0], mode);
+    for (int64_t h = 0; h < axis[1].slots; ++h) {
+      const int64_t sh = source_index(axis[1].source(h), size[1], mode);
+      const bool outside = sd < 0 || sh < 0;
+      const S* row = src + (outside ? 0 : sd * stride.s[0] + sh * stride.s[1]);
+      A* to = strip + d * layout.s[0] + h * layout.s[1];
+      const int64_t slots = axis[2].slots;
+      if (!channels_inner) {
+        for (int64_t c = 0; c < channels; ++c) {
+          if (outside) {
+            std::fill_n(to + c * layout.c, slots, A(0));
+          } else {
+            pack_row(
+                row + c * stride.c,
+                stride.s[2],
+                size[2],
+                mode,
+                axis[2],
+                to + c * layout.c);
+          }
+        }
+        continue;
+      }
+      if (outside) {
+        std::fill_n(to, slots * channels, A(0));
+        continue;
+      }
+      for (int64_t w = 0; w < slots; ++w) {
+        const int64_t sw = source_index(axis[2].source(w), size[2], mode);
+        if (sw < 0) {
+          std::fill_n(to + w * channels, channels, A(0));
+        } else {
+          convert_row(row + sw * stride.s[2], channels, to + w * channels);
+        }
+      }
+    }
+  }
+}
+
+// Visits the reduction of a gather in order: channels outside, taps inside, or
+// (inner) the other way round, as the source's own layout has it.
+template <typename F>
+void each_reduction(
+    int64_t channels,
+    const AxisRun (&run)[3],
+    bool inner,
+    F f) {
+  for (int64_t c = 0; c < (inner ? 1 : channels); ++c) {
+    for (int64_t j0 = 0; j0 < run[0].taps; ++j0) {
+      for (int64_t j1 = 0; j1 < run[1].taps; ++j1) {
+        for (int64_t j2 = 0; j2 < run[2].taps; ++j2) {
+          if (inner) {
+            for (int64_t k = 0; k < channels; ++k) {
+              f(k, j0, j1, j2);
+            }
+          } else {
+            f(c, j0, j1, j2);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Where in a group's weights the operand of each step of the reduction lies.
+inline void weight_offsets(
+    const GatherView& v,
+    const AxisRun (&run)[3],
+    bool inner,
+    int64_t* off) {
+  each_reduction(
+      v.red, run, inner, [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
+        *off++ = c * v.w_red + (run[0].t0 + j0 * run[0].tstep) * v.w_tap[0] +
+            (run[1].t0 + j1 * run[1].tstep) * v.w_tap[1] +
+            (run[2].t0 + j2 * run[2].tstep) * v.w_tap[2];
+      });
+}
+
+// The weights of one block of columns, as the tiles read them.
+template <typename S>
+void pack_panel(
+    const GatherView& v,
+    const S* w,
+    int64_t group,
+    const ColumnBlock& b,
+    int64_t n,
+    const int64_t* w_off,
+    acc_t<S>* panel) {
+  pack_columns(
+      w + group * v.w_group + b.first * v.w_lane,
+      v.w_lane,
+      w_off,
+      n,
+      b.valid,
+      b.vectors * kLanes<acc_t<S>>,
+      panel);
+}
+
+// All weights: the panel of group g and block b starts at
+// (g * cut.vectors * L + b.first) * n.
+template <typename S>
+void pack_all_panels(
+    const GatherView& v,
+    const S* w,
+    const ColumnCut<acc_t<S>>& cut,
+    int64_t n,
+    const int64_t* w_off,
+    acc_t<S>* panels) {
+  const int64_t lanes = cut.vectors * kLanes<acc_t<S>>;
+  const int64_t panel = n * cut.wide * kLanes<acc_t<S>>;
+  parallel_for(
+      v.p.groups * cut.blocks,
+      std::max<int64_t>(1, 65536 / std::max<int64_t>(1, panel)),
+      [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t g = i / cut.blocks;
+          const ColumnBlock b = cut.block(i % cut.blocks);
+          pack_panel<S>(
+              v, w, g, b, n, w_off, panels + (g * lanes + b.first) * n);
+        }
+      });
+}
+
+// Tasks for one thread at least, when all of them are `work` multiply-adds: a
+// thread is worth waking for some 20 microseconds.
+inline int64_t task_grain(int64_t tasks, double work) {
+  const double least = 5e5 * tasks / (work + 1);
+  return static_cast<int64_t>(
+      std::max(1.0, std::min(static_cast<double>(tasks), least)));
+}
+
+} // namespace TC_ISA
+} // namespace cpu
+} // namespace torchconv

@@ -1,0 +1,391 @@
+// weight_grad by register tiles: rows are weight elements (c, t) of a group,
+// columns its output channels, and the reduction runs over the pixels of all
+// samples. gy is packed to [pixel][column]; x comes as strips (direct) or as
+// blocks of columns (im2col). Read once per instruction set.
+//
+// A task owns some rows and columns and walks every sample and pixel in order,
+// so that no sum is ever split between threads. All cuts follow from the
+// problem alone.
+
+namespace torchconv {
+namespace cpu {
+namespace TC_ISA {
+
+template <typename S>
+struct WeightGradJob {
+  using A = acc_t<S>;
+  static constexpr int L = kLanes<A>;
+
+  ConvProblem p;
+  bool im2col;
+  AxisRun run[3]; // of forward
+  int64_t taps;
+  int64_t channels, chunks; // input channels of a task; tasks per group
+  bool tap_rows; // rows of a tile: taps along the width, not channels
+  bool inner, in_place;
+  ColumnCut<A> cut;
+  int64_t block[3], blocks[3];
+  int64_t pixels; // of a block, at most
+
+  WeightGradJob(const ConvProblem& problem, bool im2col)
+      : p(problem), im2col(im2col), taps(p.taps()), cut(1, 1) {
+    const GatherView v = gather_view(p, Pass::forward);
+    const int64_t c = p.in_group();
+    for (int d = 0; d < 3; ++d) {
+      run[d] = v.runs[d][0];
+    }
+    // Enough rows for each packed gy element to be used some 512 times, and
+    // no more, so that there are tasks for many threads.
+    const int64_t enough = std::max<int64_t>(
+        kMaxTileRows * 2, (512 + taps - 1) / taps);
+    chunks = std::max<int64_t>(1, (c + enough / 2) / enough);
+    channels = (c + chunks - 1) / chunks;
+    chunks = (c + channels - 1) / channels;
+    tap_rows = !im2col && channels < 7 && p.kernel[2] > channels;
+    const int64_t rows =
+        im2col ? channels * taps : tap_rows ? p.kernel[2] : channels;
+    cut = ColumnCut<A>(p.out_group(), rows);
+    inner = !im2col && p.x.c == 1 && c > 1;
+    in_place = !im2col && std::is_same_v<S, A> && taps == 1;
+    for (int d = 0; d < 3; ++d) {
+      in_place = in_place &&
+          (run[d].count == 0 ||
+           StripAxis(run[d], 0, run[d].count).inside(p.in[d]));
+    }
+    const int64_t most = (128 << 10) / (cut.wide * L * sizeof(A));
+    block[0] = block[1] = 1;
+    block[2] = std::min(run[2].count, most);
+    while (operand() > limit() && block[2] > 16) {
+      block[2] = std::max<int64_t>(16, (block[2] + 1) / 2);
+    }
+    for (int d = 1; d >= 0; --d) {
+      while (block[d] < run[d].count && (d == 1 || block[1] == run[1].count)) {
+        const int64_t before = block[d];
+        block[d] = std::min(run[d].count, before + (before + 1) / 2);
+        if (operand() > limit() || block[0] * block[1] * block[2] > most) {
+          block[d] = before;
+          break;
+        }
+      }
+    }
+    for (int d = 0; d < 3; ++d) {
+      block[d] = std::max<int64_t>(1, block[d]);
+      blocks[d] = (run[d].count + block[d] - 1) / block[d];
+    }
+    pixels = block[0] * block[1] * block[2];
+  }
+
+  int64_t limit() const {
+    return kStripBytes / static_cast<int64_t>(sizeof(A));
+  }
+  int64_t operand() const { // elements of x that a block holds
+    if (in_place) {
+      return 0;
+    }
+    if (im2col) {
+      return channels * taps * block[0] * block[1] * block[2];
+    }
+    const StripAxis axis[3] = {
+        {run[0], 0, block[0]}, {run[1], 0, block[1]}, {run[2], 0, block[2]}};
+    return strip_elements(channels, inner, axis);
+  }
+
+  struct Thread {
+    A* acc; // [channel][tap][column]
+    A* x;
+    A* gy;
+    int64_t* x_off; // per pixel
+    int64_t* gy_off;
+  };
+  Thread take_thread(Scratch& scratch) const {
+    Thread t;
+    t.acc = scratch.take<A>(channels * taps * cut.wide * L);
+    t.x = scratch.take<A>(operand());
+    t.gy = scratch.take<A>(pixels * cut.wide * L);
+    t.x_off = scratch.take<int64_t>(pixels);
+    t.gy_off = scratch.take<int64_t>(pixels);
+    return t;
+  }
+  int64_t thread_bytes() const {
+    Scratch scratch(nullptr);
+    take_thread(scratch);
+    return scratch.used();
+  }
+  int64_t workspace(int threads) const {
+    return threads * thread_bytes();
+  }
+
+  struct Block {
+    int64_t first[3], count[3], pixels;
+  };
+
+  template <typename F>
+  void each_pixel(const Block& b, F f) const {
+    for (int64_t d = 0; d < b.count[0]; ++d) {
+      for (int64_t h = 0; h < b.count[1]; ++h) {
+        for (int64_t w = 0; w < b.count[2]; ++w) {
+          f(d, h, w);
+        }
+      }
+    }
+  }
+
+  // x[c0 ..] of one sample and group over one block, and the tiles on it.
+  void accumulate_strips(
+      const S* x,
+      int64_t channel_count,
+      const Block& b,
+      const A* gy,
+      int64_t gy_step,
+      int vectors,
+      const Thread& t) const {
+    const StripAxis axis[3] = {
+        {run[0], b.first[0], b.count[0]},
+        {run[1], b.first[1], b.count[1]},
+        {run[2], b.first[2], b.count[2]}};
+    StripLayout layout;
+    const A* base = t.x;
+    int64_t step[3];
+    if (in_place) {
+      layout = {p.x.c, {p.x.s[0], p.x.s[1], p.x.s[2]}};
+      int64_t start = 0;
+      for (int d = 0; d < 3; ++d) {
+        start += axis[d].c * p.x.s[d];
+        step[d] = axis[d].a * p.x.s[d];
+      }
+      if constexpr (std::is_same_v<S, A>) {
+        base = x + start;
+      }
+    } else {
+      layout = strip_layout(channel_count, inner, axis);
+      for (int d = 0; d < 3; ++d) {
+        step[d] = axis[d].sa * layout.s[d];
+      }
+      pack_strip(
+          x, p.x, p.in, p.mode, channel_count, inner, axis, layout, t.x);
+    }
+    int64_t* off = t.x_off;
+    each_pixel(b, [&](int64_t d, int64_t h, int64_t w) {
+      *off++ = d * step[0] + h * step[1] + w * step[2];
+    });
+    const int width = vectors * L;
+    const int64_t row_count = tap_rows ? p.kernel[2] : channel_count;
+    const TileCut tiles(row_count, tile_rows(vectors));
+    const int64_t row_step =
+        tap_rows ? axis[2].sb * layout.s[2] : layout.c;
+    const int64_t acc_step = tap_rows ? width : taps * width;
+    for (int64_t o = 0; o < (tap_rows ? channel_count : 1); ++o) {
+      for (int64_t j0 = 0; j0 < p.kernel[0]; ++j0) {
+        for (int64_t j1 = 0; j1 < p.kernel[1]; ++j1) {
+          for (int64_t j2 = 0; j2 < (tap_rows ? 1 : p.kernel[2]); ++j2) {
+            const A* a = base;
+            if (!in_place) {
+              a += o * layout.c + (j0 * axis[0].sb + axis[0].s0) * layout.s[0] +
+                  (j1 * axis[1].sb + axis[1].s0) * layout.s[1] +
+                  (j2 * axis[2].sb + axis[2].s0) * layout.s[2];
+            } else {
+              a += o * layout.c;
+            }
+            const int64_t tap =
+                (j0 * p.kernel[1] + j1) * p.kernel[2] + j2;
+            A* acc = t.acc + (o * taps + tap) * width;
+            for (int64_t i = 0; i < tiles.tiles; ++i) {
+              tile_function<A>(tiles.rows(i), vectors)(
+                  a + tiles.begin(i) * row_step,
+                  t.x_off,
+                  row_step,
+                  gy,
+                  gy_step,
+                  b.pixels,
+                  acc + tiles.begin(i) * acc_step,
+                  acc_step,
+                  true);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  void accumulate_columns(
+      const S* x,
+      int64_t channel_count,
+      const Block& b,
+      const A* gy,
+      int64_t gy_step,
+      int vectors,
+      const Thread& t) const {
+    const int64_t rows = channel_count * taps;
+    int64_t pixel = 0;
+    each_pixel(b, [&](int64_t d, int64_t h, int64_t w) {
+      A* to = t.x + pixel * rows;
+      t.x_off[pixel++] = to - t.x;
+      const int64_t m[3] = {b.first[0] + d, b.first[1] + h, b.first[2] + w};
+      const auto source = [&](int i, int64_t j) {
+        return source_index(
+            m[i] * run[i].a + j * run[i].b + run[i].c, p.in[i], p.mode);
+      };
+      for (int64_t j0 = 0; j0 < p.kernel[0]; ++j0) {
+        const int64_t s0 = source(0, j0);
+        for (int64_t j1 = 0; j1 < p.kernel[1]; ++j1) {
+          const int64_t s1 = source(1, j1);
+          for (int64_t j2 = 0; j2 < p.kernel[2]; ++j2, ++to) {
+            const int64_t s2 = source(2, j2);
+            const bool outside = s0 < 0 || s1 < 0 || s2 < 0;
+            const S* from = x +
+                (outside ? 0
+                         : s0 * p.x.s[0] + s1 * p.x.s[1] + s2 * p.x.s[2]);
+            for (int64_t c = 0; c < channel_count; ++c) {
+              to[c * taps] =
+                  outside ? A(0) : static_cast<A>(from[c * p.x.c]);
+            }
+          }
+        }
+      }
+    });
+    const int width = vectors * L;
+    const TileCut tiles(rows, tile_rows(vectors));
+    for (int64_t i = 0; i < tiles.tiles; ++i) {
+      tile_function<A>(tiles.rows(i), vectors)(
+          t.x + tiles.begin(i),
+          t.x_off,
+          1,
+          gy,
+          gy_step,
+          b.pixels,
+          t.acc + tiles.begin(i) * width,
+          width,
+          true);
+    }
+  }
+
+  void run_task(
+      int64_t g,
+      const ColumnBlock& columns,
+      int64_t chunk,
+      const S* x,
+      const S* y,
+      S* w,
+      const Thread& t) const {
+    const int64_t c0 = chunk * channels;
+    const int64_t channel_count = std::min(channels, p.in_group() - c0);
+    const int width = columns.vectors * L;
+    const int64_t k0 = g * p.out_group() + columns.first;
+    std::fill_n(t.acc, channel_count * taps * width, A(0));
+    const int64_t block_count = blocks[0] * blocks[1] * blocks[2];
+    for (int64_t i = 0; i < p.batch * block_count; ++i) {
+      Block b;
+      int64_t rest = i % block_count;
+      for (int d = 2; d >= 0; --d) {
+        b.first[d] = rest % blocks[d] * block[d];
+        b.count[d] = std::min(block[d], run[d].count - b.first[d]);
+        rest /= blocks[d];
+      }
+      b.pixels = b.count[0] * b.count[1] * b.count[2];
+      const int64_t sample = i / block_count;
+      const S* gy_from = y + sample * p.y.n + k0 * p.y.c;
+      int64_t* off = t.gy_off;
+      each_pixel(b, [&](int64_t d, int64_t h, int64_t w_) {
+        *off++ = (b.first[0] + d) * p.y.s[0] + (b.first[1] + h) * p.y.s[1] +
+            (b.first[2] + w_) * p.y.s[2];
+      });
+      const A* gy = t.gy;
+      int64_t gy_step = width;
+      bool gapless = std::is_same_v<S, A> && p.y.c == 1 &&
+          columns.valid == width;
+      for (int64_t k = 1; gapless && k < b.pixels; ++k) {
+        gapless = t.gy_off[k] - t.gy_off[k - 1] == p.y.s[2];
+      }
+      if (gapless) {
+        if constexpr (std::is_same_v<S, A>) {
+          gy = gy_from + t.gy_off[0];
+        }
+        gy_step = p.y.s[2];
+      } else {
+        pack_columns(
+            gy_from, p.y.c, t.gy_off, b.pixels, columns.valid, width, t.gy);
+      }
+      const S* from =
+          x + sample * p.x.n + (g * p.in_group() + c0) * p.x.c;
+      if (im2col) {
+        accumulate_columns(
+            from, channel_count, b, gy, gy_step, columns.vectors, t);
+      } else {
+        accumulate_strips(
+            from, channel_count, b, gy, gy_step, columns.vectors, t);
+      }
+    }
+    store_weights(k0, c0, channel_count, columns, t.acc, w);
+  }
+
+  void store_weights(
+      int64_t k0,
+      int64_t c0,
+      int64_t channel_count,
+      const ColumnBlock& columns,
+      const A* acc,
+      S* w) const {
+    const int width = columns.vectors * L;
+    S* to = w + k0 * p.w.n + c0 * p.w.c;
+    int64_t row = 0;
+    bool dense = true; // (c, t) follow one another in the weight
+    const auto each = [&](auto f) {
+      row = 0;
+      for (int64_t c = 0; c < channel_count; ++c) {
+        for (int64_t j0 = 0; j0 < p.kernel[0]; ++j0) {
+          for (int64_t j1 = 0; j1 < p.kernel[1]; ++j1) {
+            for (int64_t j2 = 0; j2 < p.kernel[2]; ++j2, ++row) {
+              f(c * p.w.c + j0 * p.w.s[0] + j1 * p.w.s[1] + j2 * p.w.s[2]);
+            }
+          }
+        }
+      }
+    };
+    each([&](int64_t off) { dense = dense && off == row; });
+    if (dense) {
+      store_tile<S>(
+          acc,
+          static_cast<int>(channel_count * taps),
+          width,
+          columns.valid,
+          nullptr,
+          to,
+          p.w.n,
+          1);
+      return;
+    }
+    each([&](int64_t off) {
+      for (int k = 0; k < columns.valid; ++k) {
+        to[off + k * p.w.n] = S(acc[row * width + k]);
+      }
+    });
+  }
+
+  void operator()(const S* x, const S* y, S* w, void* workspace) const {
+    const int64_t tasks = p.groups * cut.blocks * chunks;
+    const double work = 1.0 * p.batch * p.out_pixels() * p.groups *
+        cut.vectors * L * p.in_group() * taps;
+    const int64_t bytes = thread_bytes();
+    parallel_for(
+        tasks, task_grain(tasks, work), [&](int64_t begin, int64_t end) {
+          Scratch piece(
+              static_cast<char*>(workspace) +
+              thread_pool().thread_index() * bytes);
+          const Thread t = take_thread(piece);
+          for (int64_t task = begin; task < end; ++task) {
+            run_task(
+                task / chunks / cut.blocks,
+                cut.block(task / chunks % cut.blocks),
+                task % chunks,
+                x,
+                y,
+                w,
+                t);
+          }
+        });
+  }
+};
+
+} // namespace TC_ISA
+} // namespace cpu
+} // namespace torchconv
