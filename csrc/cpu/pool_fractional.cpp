@@ -44,6 +44,20 @@ void fractional(
     int64_t* indices) {
   using A = acc_t<S>;
   const int64_t work = pool_out_plane(p) * pool_taps(p);
+  // The taps of a window, relative to its first one.
+  struct Tap {
+    int64_t offset, index;
+  };
+  std::vector<Tap> taps;
+  for (int64_t d = 0; d < p.kernel[0]; ++d) {
+    for (int64_t h = 0; h < p.kernel[1]; ++h) {
+      for (int64_t w = 0; w < p.kernel[2]; ++w) {
+        taps.push_back(
+            {d * p.x_stride[0] + h * p.x_stride[1] + w * p.x_stride[2],
+             (d * p.in[1] + h) * p.in[2] + w});
+      }
+    }
+  }
   const auto planes = [&](int64_t begin, int64_t end) {
     std::vector<int64_t> start[3];
     for (int i = 0; i < 3; ++i) {
@@ -69,21 +83,17 @@ void fractional(
           for (int64_t ow = 0; ow < p.out[2]; ++ow) {
             const int64_t d0 = start[0][od], h0 = start[1][oh],
                           w0 = start[2][ow];
+            const S* from = xp + d0 * p.x_stride[0] + h0 * p.x_stride[1] +
+                w0 * p.x_stride[2];
             A best = -std::numeric_limits<A>::infinity();
-            int64_t index = (d0 * p.in[1] + h0) * p.in[2] + w0;
-            for (int64_t d = d0; d < d0 + p.kernel[0]; ++d) {
-              for (int64_t h = h0; h < h0 + p.kernel[1]; ++h) {
-                for (int64_t w = w0; w < w0 + p.kernel[2]; ++w) {
-                  const A v =
-                      xp[d * p.x_stride[0] + h * p.x_stride[1] +
-                         w * p.x_stride[2]];
-                  if (v > best || v != v) {
-                    best = v;
-                    index = (d * p.in[1] + h) * p.in[2] + w;
-                  }
-                }
-              }
+            int64_t chosen = 0;
+            for (const Tap& t : taps) {
+              const A v = from[t.offset];
+              const bool take = v > best || v != v;
+              best = take ? v : best;
+              chosen = take ? t.index : chosen;
             }
+            const int64_t index = (d0 * p.in[1] + h0) * p.in[2] + w0 + chosen;
             const int64_t at = yp + od * p.y_stride[0] + oh * p.y_stride[1] +
                 ow * p.y_stride[2];
             y[at] = S(best);

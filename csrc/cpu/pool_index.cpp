@@ -17,68 +17,96 @@ namespace {
 
 constexpr int64_t kNowhere = -1;
 
-// Turns codes into flat positions of the plane, kNowhere for one outside it.
-// One reader walks the outputs of one plane; row() goes to a row of outputs.
+// The codes of one row of outputs, read as flat positions of the plane.
+template <typename C>
+struct CodeRow {
+  const C* codes;
+  int64_t step, step_c, plane;
+
+  // Output ow of the channel c places after the row's own; kNowhere if its
+  // code is outside the plane.
+  int64_t position(int64_t ow, int64_t c = 0) const {
+    const int64_t code = codes[ow * step + c * step_c];
+    return code >= 0 && code < plane ? code : kNowhere;
+  }
+};
+
+// Where a tap lies relative to the start of its window.
+struct Tap {
+  int64_t d, h, w, flat;
+};
+
+template <>
+struct CodeRow<uint8_t> {
+  const uint8_t* codes;
+  int64_t step, step_c;
+  const Tap* taps;
+  bool inside; // all taps, as to the first two dimensions
+  int64_t start[3], stride, size[3], base;
+
+  int64_t position(int64_t ow, int64_t c = 0) const {
+    const Tap& t = taps[codes[ow * step + c * step_c]];
+    const int64_t w = start[2] + ow * stride;
+    const auto in = [](int64_t i, int64_t n) {
+      return static_cast<uint64_t>(i) < static_cast<uint64_t>(n);
+    };
+    const bool ok = in(w + t.w, size[2]) &&
+        (inside ||
+         (in(start[0] + t.d, size[0]) && in(start[1] + t.h, size[1])));
+    return ok ? base + w + t.flat : kNowhere;
+  }
+};
+
 template <typename C>
 class CodeReader {
  public:
-  explicit CodeReader(const PoolCodes& k) : k_(k), p_(k.p) {
-    if (std::is_same_v<C, uint8_t>) {
-      taps_ = pool_taps(p_);
-      for (int64_t t = 0; t < std::min(taps_, kMaxTapCode); ++t) {
-        tap_[t][0] = t / (p_.kernel[1] * p_.kernel[2]) * p_.dilation[0];
-        tap_[t][1] = t / p_.kernel[2] % p_.kernel[1] * p_.dilation[1];
-        tap_[t][2] = t % p_.kernel[2] * p_.dilation[2];
-        flat_[t] = (tap_[t][0] * p_.in[1] + tap_[t][1]) * p_.in[2] + tap_[t][2];
-      }
-      for (int i = 0; i < 3; ++i) {
-        reach_[i] = (p_.kernel[i] - 1) * p_.dilation[i];
+  explicit CodeReader(const PoolCodes& k) : k_(k) {
+    if constexpr (std::is_same_v<C, uint8_t>) {
+      const PoolProblem& p = k.p;
+      const int64_t kh = p.kernel[1], kw = p.kernel[2];
+      for (int64_t i = 0; i < kMaxTapCode; ++i) {
+        const Tap t{
+            i / (kh * kw) * p.dilation[0],
+            i / kw % kh * p.dilation[1],
+            i % kw * p.dilation[2],
+            0};
+        const int64_t flat = (t.d * p.in[1] + t.h) * p.in[2] + t.w;
+        // What is no tap is outside wherever its window starts.
+        const int64_t far = std::numeric_limits<int64_t>::min() / 2;
+        taps_[i] =
+            i < pool_taps(p) ? Tap{t.d, t.h, t.w, flat} : Tap{0, 0, far, 0};
       }
     }
-    plane_size_ = pool_in_plane(p_);
   }
 
-  void row(int64_t n, int64_t c, int64_t od, int64_t oh) {
-    codes_ = static_cast<const C*>(k_.codes) + n * k_.c_stride_n +
+  CodeRow<C> row(int64_t n, int64_t c, int64_t od, int64_t oh) const {
+    const PoolProblem& p = k_.p;
+    const C* codes = static_cast<const C*>(k_.codes) + n * k_.c_stride_n +
         c * k_.c_stride_c + od * k_.c_stride[0] + oh * k_.c_stride[1];
-    if (std::is_same_v<C, uint8_t>) {
-      start_[0] = od * p_.stride[0] - p_.padding[0];
-      start_[1] = oh * p_.stride[1] - p_.padding[1];
-      inside_ = start_[0] >= 0 && start_[0] + reach_[0] < p_.in[0] &&
-          start_[1] >= 0 && start_[1] + reach_[1] < p_.in[1];
+    if constexpr (std::is_same_v<C, uint8_t>) {
+      const int64_t d = od * p.stride[0] - p.padding[0];
+      const int64_t h = oh * p.stride[1] - p.padding[1];
+      const bool inside = d >= 0 && h >= 0 &&
+          d + (p.kernel[0] - 1) * p.dilation[0] < p.in[0] &&
+          h + (p.kernel[1] - 1) * p.dilation[1] < p.in[1];
+      return {
+          codes,
+          k_.c_stride[2],
+          k_.c_stride_c,
+          taps_,
+          inside,
+          {d, h, -p.padding[2]},
+          p.stride[2],
+          {p.in[0], p.in[1], p.in[2]},
+          (d * p.in[1] + h) * p.in[2]};
+    } else {
+      return {codes, k_.c_stride[2], k_.c_stride_c, pool_in_plane(p)};
     }
-  }
-
-  // Of the channel `c` places after the row's own.
-  int64_t position(int64_t ow, int64_t c = 0) const {
-    const int64_t code = codes_[ow * k_.c_stride[2] + c * k_.c_stride_c];
-    if (!std::is_same_v<C, uint8_t>) {
-      return code >= 0 && code < plane_size_ ? code : kNowhere;
-    }
-    if (code >= taps_) {
-      return kNowhere;
-    }
-    const int64_t w = ow * p_.stride[2] - p_.padding[2];
-    const bool inside = inside_ && w >= 0 && w + reach_[2] < p_.in[2];
-    if (!inside) {
-      const int64_t d = start_[0] + tap_[code][0];
-      const int64_t h = start_[1] + tap_[code][1];
-      const int64_t i = w + tap_[code][2];
-      if (d < 0 || d >= p_.in[0] || h < 0 || h >= p_.in[1] || i < 0 ||
-          i >= p_.in[2]) {
-        return kNowhere;
-      }
-    }
-    return (start_[0] * p_.in[1] + start_[1]) * p_.in[2] + w + flat_[code];
   }
 
  private:
   const PoolCodes& k_;
-  const PoolProblem& p_;
-  const C* codes_ = nullptr;
-  int64_t plane_size_, taps_ = 0, start_[2] = {}, reach_[3] = {};
-  bool inside_ = false;
-  int64_t tap_[kMaxTapCode][3], flat_[kMaxTapCode];
+  Tap taps_[std::is_same_v<C, uint8_t> ? kMaxTapCode : 1];
 };
 
 // Where the elements of a plane lie, by their row-major number. When they are
@@ -108,86 +136,121 @@ struct Plane {
   }
 };
 
-// Calls f(position, offset in y) for the outputs of plane (n, c) in order.
+// Channels that lie side by side are taken in blocks.
+struct Blocks {
+  int64_t channels, width, count; // count: of all batches together
+  Blocks(const PoolProblem& p, bool side_by_side)
+      : channels(p.channels),
+        width(side_by_side && p.channels > 1 ? 16 : 1) {
+    per_batch_ = (channels + width - 1) / width;
+    count = p.batch * per_batch_;
+  }
+  int64_t batch(int64_t block) const {
+    return block / per_batch_;
+  }
+  int64_t first(int64_t block) const {
+    return block % per_batch_ * width;
+  }
+  int64_t size(int64_t block) const {
+    return std::min(width, channels - first(block));
+  }
+
+ private:
+  int64_t per_batch_;
+};
+
+// Calls f(position, offset in y, place in the block) for the outputs of a
+// block of channels; those of one channel come in order.
 template <typename C, typename F>
 void for_each_output(
     const PoolProblem& p,
-    CodeReader<C>& reader,
-    int64_t n,
-    int64_t c,
+    const CodeReader<C>& reader,
+    const Blocks& blocks,
+    int64_t block,
     const F& f) {
+  const int64_t n = blocks.batch(block), c0 = blocks.first(block);
+  const int64_t width = blocks.size(block);
   for (int64_t od = 0; od < p.out[0]; ++od) {
     for (int64_t oh = 0; oh < p.out[1]; ++oh) {
-      reader.row(n, c, od, oh);
-      const int64_t y = n * p.y_stride_n + c * p.y_stride_c +
+      const CodeRow<C> row = reader.row(n, c0, od, oh);
+      const int64_t y = n * p.y_stride_n + c0 * p.y_stride_c +
           od * p.y_stride[0] + oh * p.y_stride[1];
       for (int64_t ow = 0; ow < p.out[2]; ++ow) {
-        f(reader.position(ow), y + ow * p.y_stride[2]);
+        if (blocks.width == 1) {
+          f(row.position(ow), y + ow * p.y_stride[2], 0);
+          continue;
+        }
+        for (int64_t c = 0; c < width; ++c) {
+          f(row.position(ow, c), y + ow * p.y_stride[2] + c * p.y_stride_c, c);
+        }
       }
     }
   }
 }
 
 template <typename F>
-void for_each_plane(const PoolProblem& p, int64_t work, const F& f) {
-  parallel_for(
-      p.batch * p.channels, pool_grain(work), [&](int64_t begin, int64_t end) {
-        f(begin, end);
-      });
+void for_each_block(const Blocks& blocks, int64_t work, const F& f) {
+  parallel_for(blocks.count, pool_grain(work * blocks.width), f);
 }
 
-// Channels are taken in blocks where they lie side by side. Sums are made in
-// memory of their own where the result's type is too narrow for them.
+// Zeros `size` positions of `width` channels; step elements lie between two.
+template <typename T>
+void clear(T* p, int64_t size, int64_t step, int64_t width) {
+  if (step == width || size == 1) {
+    std::fill(p, p + size * width, T(0));
+    return;
+  }
+  for (int64_t i = 0; i < size; ++i) {
+    std::fill(p + i * step, p + i * step + width, T(0));
+  }
+}
+
 template <typename S, typename C>
 void scatter(const PoolCodes& k, const void* gradv, void* gxv) {
   using A = acc_t<S>;
   const PoolProblem& p = k.p;
   const S* grad = static_cast<const S*>(gradv);
   S* gx = static_cast<S*>(gxv);
-  const Plane plane(p.in, p.x_stride); // dense: gx is ours
+  const int64_t step = Plane(p.in, p.x_stride).step; // gx is ours: dense
   const int64_t size = pool_in_plane(p);
-  const int64_t block = p.x_stride_c == 1 && p.channels > 1 ? 16 : 1;
-  const int64_t blocks = (p.channels + block - 1) / block;
-  constexpr bool kDirect = std::is_same_v<A, S>;
+  const Blocks blocks(p, p.x_stride_c == 1);
   const auto run = [&](int64_t begin, int64_t end) {
-    CodeReader<C> reader(k);
-    std::vector<A> sums(kDirect ? 0 : size * block);
+    const CodeReader<C> reader(k);
+    // Sums need memory of their own where the result's type is too narrow for
+    // them. It is zero between two blocks.
+    constexpr bool kNarrow = !std::is_same_v<A, S>;
+    const int64_t width = blocks.width;
+    std::vector<A> sums(kNarrow ? size * width : 0);
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t n = i / blocks, c0 = i % blocks * block;
-      const int64_t width = std::min(block, p.channels - c0);
-      S* out = gx + n * p.x_stride_n + c0 * p.x_stride_c;
-      A* sum = kDirect ? reinterpret_cast<A*>(out) : sums.data();
-      const int64_t step = kDirect ? plane.step : block;
-      for (int64_t j = 0; j < size; ++j) {
-        std::fill(sum + j * step, sum + j * step + width, A(0));
-      }
-      for (int64_t od = 0; od < p.out[0]; ++od) {
-        for (int64_t oh = 0; oh < p.out[1]; ++oh) {
-          reader.row(n, c0, od, oh);
-          const S* g = grad + n * p.y_stride_n + c0 * p.y_stride_c +
-              od * p.y_stride[0] + oh * p.y_stride[1];
-          for (int64_t ow = 0; ow < p.out[2]; ++ow) {
-            for (int64_t c = 0; c < width; ++c) {
-              const int64_t at = reader.position(ow, c);
+      S* out =
+          gx + blocks.batch(i) * p.x_stride_n + blocks.first(i) * p.x_stride_c;
+      clear(out, size, step, blocks.size(i));
+      const auto outputs = [&](const auto& f) {
+        for_each_output(
+            p, reader, blocks, i, [&](int64_t at, int64_t y, int64_t c) {
               if (at != kNowhere) {
-                sum[at * step + c] +=
-                    A(g[ow * p.y_stride[2] + c * p.y_stride_c]);
+                f(at, y, c);
               }
-            }
-          }
-        }
-      }
-      if (!kDirect) {
-        for (int64_t j = 0; j < size; ++j) {
-          for (int64_t c = 0; c < width; ++c) {
-            out[j * plane.step + c] = S(sum[j * block + c]);
-          }
-        }
+            });
+      };
+      if constexpr (kNarrow) {
+        outputs([&](int64_t at, int64_t y, int64_t c) {
+          sums[at * width + c] += A(grad[y]);
+        });
+        outputs([&](int64_t at, int64_t, int64_t c) {
+          out[at * step + c] = S(sums[at * width + c]);
+        });
+        outputs([&](int64_t at, int64_t, int64_t c) {
+          sums[at * width + c] = A(0);
+        });
+      } else {
+        outputs([&](int64_t at, int64_t y, int64_t c) {
+          out[at * step + c] += grad[y];
+        });
       }
     }
   };
-  parallel_for(
-      p.batch * blocks, pool_grain((size + pool_out_plane(p)) * block), run);
+  for_each_block(blocks, size + pool_out_plane(p), run);
 }
 
 // A sum over the windows that hold an input costs a vector step for each of
@@ -244,17 +307,20 @@ void gather(const PoolCodes& k, const void* xv, void* outv) {
   const B* x = static_cast<const B*>(xv);
   B* out = static_cast<B*>(outv);
   const Plane plane(p.in, p.x_stride);
+  const Blocks blocks(p, p.y_stride_c == 1);
   const auto run = [&](int64_t begin, int64_t end) {
-    CodeReader<C> reader(k);
+    const CodeReader<C> reader(k);
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t n = i / p.channels, c = i % p.channels;
-      const B* from = x + n * p.x_stride_n + c * p.x_stride_c;
-      for_each_output(p, reader, n, c, [&](int64_t at, int64_t y) {
-        out[y] = at == kNowhere ? B(0) : from[plane.offset(at)];
-      });
+      const B* from =
+          x + blocks.batch(i) * p.x_stride_n + blocks.first(i) * p.x_stride_c;
+      for_each_output(
+          p, reader, blocks, i, [&](int64_t at, int64_t y, int64_t c) {
+            out[y] = at == kNowhere ? B(0)
+                                    : from[plane.offset(at) + c * p.x_stride_c];
+          });
     }
   };
-  for_each_plane(p, pool_out_plane(p), run);
+  for_each_block(blocks, pool_out_plane(p), run);
 }
 
 template <typename B>
@@ -262,22 +328,22 @@ void unpool(const PoolCodes& k, const void* xv, void* outv) {
   const PoolProblem& p = k.p;
   const B* x = static_cast<const B*>(xv);
   B* out = static_cast<B*>(outv);
-  const Plane plane(p.in, p.x_stride);
+  const int64_t step = Plane(p.in, p.x_stride).step; // out is ours: dense
   const int64_t size = pool_in_plane(p);
+  const Blocks blocks(p, p.x_stride_c == 1);
   const auto run = [&](int64_t begin, int64_t end) {
-    CodeReader<int64_t> reader(k);
+    const CodeReader<int64_t> reader(k);
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t n = i / p.channels, c = i % p.channels;
-      B* to = out + n * p.x_stride_n + c * p.x_stride_c;
-      for (int64_t j = 0; j < size; ++j) {
-        to[plane.offset(j)] = B(0);
-      }
-      for_each_output(p, reader, n, c, [&](int64_t at, int64_t y) {
-        to[plane.offset(at)] = x[y];
-      });
+      B* to =
+          out + blocks.batch(i) * p.x_stride_n + blocks.first(i) * p.x_stride_c;
+      clear(to, size, step, blocks.size(i));
+      for_each_output(
+          p, reader, blocks, i, [&](int64_t at, int64_t y, int64_t c) {
+            to[at * step + c] = x[y];
+          });
     }
   };
-  for_each_plane(p, size + pool_out_plane(p), run);
+  for_each_block(blocks, size + pool_out_plane(p), run);
 }
 
 template <typename S>
@@ -339,38 +405,40 @@ void pool_gather(const PoolCodes& k, const void* x, void* out) {
 
 bool check_indices(const PoolCodes& k, int64_t* wrong) {
   const PoolProblem& p = k.p;
-  const int64_t planes = p.batch * p.channels;
-  std::atomic<int64_t> bad{planes}; // the first plane with a bad index
+  const Blocks blocks(p, k.c_stride_c == 1);
+  const CodeReader<int64_t> reader(k);
+  std::atomic<int64_t> first{blocks.count}; // block with a bad index
   const auto check = [&](int64_t begin, int64_t end) {
-    CodeReader<int64_t> reader(k);
     for (int64_t i = begin; i < end; ++i) {
       bool ok = true;
-      for_each_output(
-          p, reader, i / p.channels, i % p.channels, [&](int64_t at, int64_t) {
-            ok &= at != kNowhere;
-          });
+      for_each_output(p, reader, blocks, i, [&](int64_t at, int64_t, int64_t) {
+        ok &= at != kNowhere;
+      });
       if (!ok) {
-        int64_t seen = bad.load();
-        while (i < seen && !bad.compare_exchange_weak(seen, i)) {
+        int64_t seen = first.load();
+        while (i < seen && !first.compare_exchange_weak(seen, i)) {
         }
         return;
       }
     }
   };
-  for_each_plane(p, pool_out_plane(p), check);
-  if (bad.load() == planes) {
+  for_each_block(blocks, pool_out_plane(p), check);
+  if (first.load() == blocks.count) {
     return true;
   }
+  const int64_t block = first.load();
   const int64_t* index = static_cast<const int64_t*>(k.codes) +
-      bad.load() / p.channels * k.c_stride_n +
-      bad.load() % p.channels * k.c_stride_c;
+      blocks.batch(block) * k.c_stride_n + blocks.first(block) * k.c_stride_c;
   for (int64_t i = 0; i < pool_out_plane(p); ++i) {
     const int64_t ow = i % p.out[2], oh = i / p.out[2] % p.out[1],
                   od = i / (p.out[2] * p.out[1]);
-    *wrong =
-        index[od * k.c_stride[0] + oh * k.c_stride[1] + ow * k.c_stride[2]];
-    if (*wrong < 0 || *wrong >= pool_in_plane(p)) {
-      break;
+    for (int64_t c = 0; c < blocks.size(block); ++c) {
+      *wrong = index
+          [c * k.c_stride_c + od * k.c_stride[0] + oh * k.c_stride[1] +
+           ow * k.c_stride[2]];
+      if (*wrong < 0 || *wrong >= pool_in_plane(p)) {
+        return false;
+      }
     }
   }
   return false;
