@@ -1,15 +1,14 @@
 """The algorithm asked for by the code around a call: ``with torchconv.algorithm(...)``.
 
 The choice travels as an argument of the operator, so that a compiled graph holds it and
-no hidden state changes results. A context variable keeps it apart between threads and
-between asynchronous tasks.
+no hidden state changes results. Each thread has its own.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 AUTO = "auto"
 
@@ -17,7 +16,19 @@ AUTO = "auto"
 # a given problem is the planner's answer, with its reason.
 ALGORITHMS = (AUTO, "direct", "im2col", "depthwise")
 
-_current: ContextVar[str] = ContextVar("torchconv_algorithm", default=AUTO)
+
+class _Choice(threading.local):
+    """What the current thread asked for.
+
+    A thread-local object, not a ContextVar, because torch.compile reads and guards the
+    attributes of the one and cannot trace the other.
+    """
+
+    def __init__(self) -> None:
+        self.algorithm = AUTO
+
+
+_choice = _Choice()
 
 
 def check_algorithm(name: object) -> str:
@@ -34,7 +45,7 @@ def check_algorithm(name: object) -> str:
 
 def current_algorithm() -> str:
     """The algorithm of the innermost ``with torchconv.algorithm(...)``, else "auto"."""
-    return _current.get()
+    return _choice.algorithm
 
 
 @contextmanager
@@ -55,8 +66,9 @@ def algorithm(name: str) -> Iterator[None]:
         with torchconv.algorithm("im2col"):
             y = model(x)
     """
-    token = _current.set(check_algorithm(name))
+    before = _choice.algorithm
+    _choice.algorithm = check_algorithm(name)
     try:
         yield
     finally:
-        _current.reset(token)
+        _choice.algorithm = before

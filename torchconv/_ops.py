@@ -357,7 +357,7 @@ def _fake_fold(
     return columns.new_empty((columns.shape[0], channels, *output_size))
 
 
-_FAKES: dict[str, Callable[..., Any]] = {
+FAKES: dict[str, Callable[..., Any]] = {
     "conv_forward": _fake_conv_forward,
     "conv_input_grad": _fake_conv_input_grad,
     "conv_weight_grad": _fake_conv_weight_grad,
@@ -382,6 +382,6 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "fold": _fake_fold,
 }
 
-for _name, _fake in _FAKES.items():
+for _name, _fake in FAKES.items():
     if hasattr(torch.ops.torchconv, _name):
         torch.library.register_fake(f"torchconv::{_name}", _fake)
