@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-import torchconv
-import torchconv.functional as tc
-import torchconv.nn
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import pad
+
+import torchconv
+import torchconv.functional as tc
+import torchconv.nn
 
 OPS = torch.ops.torchconv
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from . import _extension
 from ._conv_args import conv_output_size
+from ._fold_args import block_counts
 from ._layout import memory_format
-from ._pool_args import block_counts, pool_output_size
+from ._pool_args import pool_output_size
 
 # Tap numbers inside a window fit uint8 up to this many taps (csrc/core/pool_problem.h).
 MAX_SMALL_CODES = 256

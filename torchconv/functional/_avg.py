@@ -11,12 +11,13 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from .. import autograd
 from .._args import FLOATING
-from .._pool_args import adaptive_pool_plan, avg_pool_plan, lp_pool_plan, window
-from ._common import autocast_pool, cached, spec
+from .._pool_args import avg_pool_plan, lp_pool_plan, window
+from .._sized_pool_args import adaptive_pool_plan
+from ._common import autocast_pool, cached, describe
 
-_avg_pool_plan = cached(avg_pool_plan)
-_lp_pool_plan = cached(lp_pool_plan)
-_adaptive_pool_plan = cached(adaptive_pool_plan)
+_avg_pool_plan = cached(avg_pool_plan, 2, 2)
+_lp_pool_plan = cached(lp_pool_plan, 2, 2)
+_adaptive_pool_plan = cached(adaptive_pool_plan, 2, 2)
 
 _autocast_on = torch._C._is_any_autocast_enabled
 
@@ -51,7 +52,7 @@ def _avg_pool(
     unbatched, lifted, args = _avg_pool_plan(
         name,
         nd,
-        spec(name, "input", input),
+        describe(name, "input", input),
         kernel_size,
         stride,
         padding,
@@ -77,7 +78,7 @@ def _adaptive_avg_pool(
     if _autocast_on():
         input = autocast_pool(name, input)
     unbatched, lifted, args = _adaptive_pool_plan(
-        name, nd, spec(name, "input", input), output_size, True
+        name, nd, describe(name, "input", input), output_size, True
     )
     if lifted:
         lift = ((1, *args[0]), True)
@@ -116,8 +117,8 @@ def _lp_pool(
             return max_pool(input.abs(), kernel_size, stride, 0, 1, ceil_mode)
         if norm_type == -float("inf"):
             return -max_pool(-input.abs(), kernel_size, stride, 0, 1, ceil_mode)
-    info = spec(name, "input", input)
-    if not isinstance(norm_type, (int, float)) or info.dtype not in FLOATING:
+    info = describe(name, "input", input)
+    if not isinstance(norm_type, (int, float)) or info[2] not in FLOATING:
         # A tensor as norm, or integers: torch's own composition.
         taps = 1
         for k in window(name, nd, kernel_size, stride)[0]:

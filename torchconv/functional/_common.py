@@ -35,36 +35,43 @@ _FLOAT32_ON_CPU = frozenset(
 _FLOAT32_ON_CUDA = frozenset({"lp_pool1d", "lp_pool2d", "lp_pool3d"})
 
 
-def spec(name: str, argument: str, t: Any) -> Spec:
-    """A tensor argument without its data.
+def describe(name: str, argument: str, t: Any) -> tuple[Any, ...]:
+    """A tensor argument without its data: the fields of a Spec.
 
     Raises:
         TypeError: it is no tensor.
     """
     try:
-        return Spec(t.shape, t.stride(), t.dtype, t.device)
+        return t.shape, t.stride(), t.dtype, t.device
     except AttributeError:
         raise TypeError(
             f"{name}(): argument '{argument}' must be Tensor, not {type(t).__name__}"
         ) from None
 
 
-def cached(plan: Callable[..., P]) -> Callable[..., P]:
+def cached(plan: Callable[..., P], first: int, last: int) -> Callable[..., P]:
     """A plan function that remembers its answers.
 
-    Arguments that cannot be keys (lists, symbolic sizes) are planned anew, and so is
-    everything under torch.compile, which traces the plan itself.
+    The arguments first..last are tensors: it takes them described (plain tuples are made
+    faster) and the plan gets them as Specs. Arguments that cannot be keys (lists,
+    symbolic sizes) are planned anew, and so is everything under torch.compile, which
+    traces the plan itself.
     """
-    remembered = lru_cache(maxsize=_CACHED_PLANS, typed=True)(plan)
+
+    def run(*key: Any) -> P:
+        specs = (None if k is None else Spec(*k) for k in key[first : last + 1])
+        return plan(*key[:first], *specs, *key[last + 1 :])
+
+    remembered = lru_cache(maxsize=_CACHED_PLANS, typed=True)(run)
 
     def look_up(*key: Any) -> P:
         if torch.compiler.is_compiling():
-            return plan(*key)
+            return run(*key)
         try:
             return remembered(*key)
         except TypeError:
             pass
-        return plan(*key)
+        return run(*key)
 
     return look_up
 

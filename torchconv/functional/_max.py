@@ -14,22 +14,18 @@ from torch.overrides import (
 )
 
 from .. import autograd
-from .._pool_args import (
-    adaptive_pool_plan,
-    fractional_pool_plan,
-    max_pool_plan,
-    max_unpool_plan,
-)
-from ._common import autocast_pool, cached, spec
+from .._pool_args import max_pool_plan
+from .._sized_pool_args import adaptive_pool_plan, fractional_pool_plan, max_unpool_plan
+from ._common import autocast_pool, cached, describe
 
 Ints = int | Sequence[int]
 Sizes = int | Sequence[int | None]
 Pair = tuple[Tensor, Tensor]
 
-_max_pool_plan = cached(max_pool_plan)
-_adaptive_pool_plan = cached(adaptive_pool_plan)
-_fractional_pool_plan = cached(fractional_pool_plan)
-_max_unpool_plan = cached(max_unpool_plan)
+_max_pool_plan = cached(max_pool_plan, 2, 2)
+_adaptive_pool_plan = cached(adaptive_pool_plan, 2, 2)
+_fractional_pool_plan = cached(fractional_pool_plan, 2, 3)
+_max_unpool_plan = cached(max_unpool_plan, 2, 3)
 
 _autocast_on = torch._C._is_any_autocast_enabled
 
@@ -83,7 +79,7 @@ def _max_pool(
     unbatched, lifted, args = _max_pool_plan(
         name,
         nd,
-        spec(name, "input", input),
+        describe(name, "input", input),
         kernel_size,
         stride,
         padding,
@@ -128,7 +124,7 @@ def _adaptive_max_pool(
     if _autocast_on():
         input = autocast_pool(name, input)
     unbatched, lifted, args = _adaptive_pool_plan(
-        name, nd, spec(name, "input", input), output_size, False
+        name, nd, describe(name, "input", input), output_size, False
     )
     x = input.unsqueeze(0) if unbatched else input
     if lifted:
@@ -175,7 +171,7 @@ def _fractional_max_pool(
     if _autocast_on():
         input = autocast_pool(name, input)
         samples = None if samples is None else autocast_pool(name, samples)
-    shape = spec(name, "input", input).size
+    shape = describe(name, "input", input)[0]
     if output_size is None and output_ratio is None:
         raise ValueError(
             f"{name} requires specifying either an output_size or an output_ratio"
@@ -204,8 +200,8 @@ def _fractional_max_pool(
     unbatched, _, args = _fractional_pool_plan(
         name,
         nd,
-        spec(name, "input", input),
-        spec(name, "_random_samples", samples),
+        describe(name, "input", input),
+        describe(name, "_random_samples", samples),
         kernel_size,
         output_size,
     )
@@ -243,8 +239,8 @@ def _max_unpool(
     unbatched, _, args = _max_unpool_plan(
         name,
         nd,
-        spec(name, "input", input),
-        spec(name, "indices", indices),
+        describe(name, "input", input),
+        describe(name, "indices", indices),
         kernel_size,
         stride,
         padding,

@@ -22,13 +22,13 @@ from .._conv_args import (
     conv_plan,
     conv_transpose_plan,
 )
-from ._common import autocast_conv, cached, spec
+from ._common import autocast_conv, cached, describe
 
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
 Ints = int | Sequence[int]
 
-_conv_plan = cached(conv_plan)
-_conv_transpose_plan = cached(conv_transpose_plan)
+_conv_plan = cached(conv_plan, 2, 4)
+_conv_transpose_plan = cached(conv_transpose_plan, 2, 4)
 
 _autocast_on = torch._C._is_any_autocast_enabled
 
@@ -66,9 +66,9 @@ def _conv(
     plan = _conv_plan(
         name,
         nd,
-        spec(name, "input", input),
-        spec(name, "weight", weight),
-        None if bias is None else spec(name, "bias", bias),
+        describe(name, "input", input),
+        describe(name, "weight", weight),
+        None if bias is None else describe(name, "bias", bias),
         stride,
         padding,
         dilation,
@@ -117,9 +117,9 @@ def _conv_transpose(
     plan = _conv_transpose_plan(
         name,
         nd,
-        spec(name, "input", input),
-        spec(name, "weight", weight),
-        None if bias is None else spec(name, "bias", bias),
+        describe(name, "input", input),
+        describe(name, "weight", weight),
+        None if bias is None else describe(name, "bias", bias),
         stride,
         padding,
         output_padding,

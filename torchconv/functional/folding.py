@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from .. import autograd
-from .._pool_args import fold_plan, unfold_plan
-from ._common import cached, spec
+from .._fold_args import fold_plan, unfold_plan
+from ._common import cached, describe
 
 Ints = int | Sequence[int]
 
-_unfold_plan = cached(unfold_plan)
-_fold_plan = cached(fold_plan)
+_unfold_plan = cached(unfold_plan, 1, 1)
+_fold_plan = cached(fold_plan, 1, 1)
 
 
 def unfold(
@@ -48,7 +48,7 @@ def unfold(
         )
     unbatched, _, args = _unfold_plan(
         "unfold",
-        spec("unfold", "input", input),
+        describe("unfold", "input", input),
         kernel_size,
         dilation,
         padding,
@@ -95,7 +95,7 @@ def fold(
         )
     unbatched, _, args = _fold_plan(
         "fold",
-        spec("fold", "input", input),
+        describe("fold", "input", input),
         output_size,
         kernel_size,
         dilation,

@@ -95,8 +95,14 @@ def split_batch(batch: int, dim: int, t: Tensor) -> Tensor:
     return t.unflatten(dim, (batch, t.shape[dim] // batch if batch else 0))
 
 
+def given(value: Any) -> Any:
+    """A value that a rule's contract says is there."""
+    assert value is not None
+    return value
+
+
 def _sizes(tensors: Tensors) -> tuple[Any, ...]:
-    return tuple(None if t is None else t.shape for t in tensors)
+    return tuple([None if t is None else t.shape for t in tensors])
 
 
 def _register(op: Any, rule: Rule) -> None:

@@ -1,0 +1,311 @@
+"""Derivatives of pooling, unfold and fold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _ops
+from ._function import Needs, Rule, Tensors, differentiable, given
+
+# --- Max pooling: codes say where the values came from. Codes that are flat positions
+# need no window; the operators then ignore the one that is passed.
+
+
+def _any_window(nd: int) -> Any:
+    ones, zeros = (1,) * nd, (0,) * nd
+    return ones, ones, zeros, ones
+
+
+class _PoolWithCodes(Rule):
+    """Outputs (y, codes); ``window(args, nd)`` is what decodes the codes."""
+
+    integer_outputs = (1,)
+
+    def window(self, args: Any, nd: int) -> Any:
+        return _any_window(nd)
+
+    def channels_last(self, args: Any) -> bool:
+        return args[-1]
+
+    def save(self, needs: Needs, tensors: Tensors, output: Any) -> Tensors:
+        return (output[1],)
+
+    def backward(
+        self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
+    ) -> Tensors:
+        window = self.window(args, grad.dim() - 2)
+        scatter_args = (sizes[0], *window, self.channels_last(args))
+        gx = pool_scatter(grad, saved[0], scatter_args)
+        return (gx, *(None,) * (self.tensors - 1))
+
+    def jvp(self, saved: Tensors, args: Any, tangents: Tensors) -> Tensor:
+        tx = given(tangents[0])
+        window = self.window(args, tx.dim() - 2)
+        return pool_gather(tx, saved[0], (*window, self.channels_last(args)))
+
+
+class _MaxPoolWithCodes(_PoolWithCodes):
+    def window(self, args: Any, nd: int) -> Any:
+        return args[:4]
+
+
+class _FractionalMaxPool(_PoolWithCodes):
+    tensors = 2
+
+
+class _WithoutCodes(Rule):
+    """The same pooling without codes: they are computed when they are needed.
+
+    functional.py takes the operator with codes where a gradient will be wanted; this is
+    for callers of the bare operator.
+    """
+
+    def __init__(self, with_codes: Any, rule: _PoolWithCodes) -> None:
+        self.with_codes = with_codes
+        self.rule = rule
+
+    def save(self, needs: Needs, tensors: Tensors, output: Any) -> Tensors:
+        return tensors
+
+    def backward(
+        self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
+    ) -> Tensors:
+        codes = self.with_codes(saved[0], args)[1]
+        return self.rule.backward(needs, (codes,), sizes, args, grad)
+
+    def jvp(self, saved: Tensors, args: Any, tangents: Tensors) -> Tensor:
+        codes = self.with_codes(saved[0], args)[1]
+        return self.rule.jvp((codes,), args, tangents)
+
+
+class _PoolScatter(Rule):
+    tensors = 2
+
+    def save(self, needs: Needs, tensors: Tensors, output: Any) -> Tensors:
+        return (tensors[1],)
+
+    def backward(
+        self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
+    ) -> Tensors:
+        return pool_gather(grad, saved[0], args[1:]), None
+
+    def jvp(self, saved: Tensors, args: Any, tangents: Tensors) -> Tensor:
+        return pool_scatter(tangents[0], saved[0], args)
+
+    def batch_args(self, batch: int, args: Any) -> Any:
+        return _larger_batch(batch, args)
+
+
+class _PoolGather(Rule):
+    tensors = 2
+
+    def save(self, needs: Needs, tensors: Tensors, output: Any) -> Tensors:
+        return (tensors[1],)
+
+    def backward(
+        self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
+    ) -> Tensors:
+        return pool_scatter(grad, saved[0], (sizes[0], *args)), None
+
+    def jvp(self, saved: Tensors, args: Any, tangents: Tensors) -> Tensor:
+        return pool_gather(tangents[0], saved[0], args)
+
+
+class _MaxUnpool(Rule):
+    """Where several inputs meet on one position, the last one wins, but each of them
+    gets that position's gradient, as torch has it."""
+
+    tensors = 2
+
+    def save(self, needs: Needs, tensors: Tensors, output: Any) -> Tensors:
+        return (tensors[1],)
+
+    def backward(
+        self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
+    ) -> Tensors:
+        window = _any_window(grad.dim() - 2)
+        return pool_gather(grad, saved[0], (*window, False)), None
+
+    def jvp(self, saved: Tensors, args: Any, tangents: Tensors) -> Tensor:
+        return max_unpool(tangents[0], saved[0], args)
+
+
+# --- Linear operators on one tensor: the derivative is the adjoint.
+
+
+class _Linear(Rule):
+    def adjoint(self, grad: Tensor, size: Any, args: Any) -> Tensor:
+        raise AssertionError("a linear rule has an adjoint")
+
+    def backward(
+        self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
+    ) -> Tensors:
+        return (self.adjoint(grad, sizes[0], args),)
+
+    def jvp(self, saved: Tensors, args: Any, tangents: Tensors) -> Tensor:
+        return self.call(tangents[0], args)
+
+
+def _larger_batch(batch: int, args: Any) -> Any:
+    """args that begin with a size (N, C, ...), for a batch times larger N."""
+    (n, *rest), others = args[0], args[1:]
+    return ((n * batch, *rest), *others)
+
+
+class _AvgPool(_Linear):
+    def adjoint(self, grad: Tensor, size: Any, args: Any) -> Tensor:
+        return avg_pool_input_grad(grad, (size, *args))
+
+
+class _AvgPoolInputGrad(_Linear):
+    def adjoint(self, grad: Tensor, size: Any, args: Any) -> Tensor:
+        return avg_pool(grad, args[1:])
+
+    def batch_args(self, batch: int, args: Any) -> Any:
+        return _larger_batch(batch, args)
+
+
+class _AdaptiveAvgPool(_Linear):
+    def adjoint(self, grad: Tensor, size: Any, args: Any) -> Tensor:
+        return adaptive_avg_pool_input_grad(grad, (size, args[1]))
+
+
+class _AdaptiveAvgPoolInputGrad(_Linear):
+    def adjoint(self, grad: Tensor, size: Any, args: Any) -> Tensor:
+        return adaptive_avg_pool(grad, (size[2:], args[1]))
+
+    def batch_args(self, batch: int, args: Any) -> Any:
+        return _larger_batch(batch, args)
+
+
+class _Unfold(_Linear):
+    def adjoint(self, grad: Tensor, size: Any, args: Any) -> Tensor:
+        return fold(grad, (size[2:], *args))
+
+
+class _Fold(_Linear):
+    def adjoint(self, grad: Tensor, size: Any, args: Any) -> Tensor:
+        return unfold(grad, args[1:])
+
+
+# --- Lp pooling: with A the average over a window, k its taps and p the norm,
+#     y = (k A x^p)^(1/p),   dy = k y^(1-p) A(x^(p-1) dx)
+# so that the input gradient is k x^(p-1) A'(g y^(1-p)), A' being A's adjoint. A window
+# whose y is 0 contributes 0, where torch's composition divides 0 by 0.
+
+
+class _Lp:
+    """The pieces of those formulas, from lp_pool's arguments."""
+
+    def __init__(self, args: Any) -> None:
+        self.p, kernel, stride, ceil_mode, channels_last = args
+        self.taps = math.prod(kernel)
+        zeros = (0,) * len(kernel)
+        self.window = (kernel, stride, zeros, ceil_mode, True, None, channels_last)
+
+    def average(self, x: Tensor) -> Tensor:
+        return avg_pool(x, self.window)
+
+    def spread(self, grad: Tensor, size: Any) -> Tensor:
+        return avg_pool_input_grad(grad, (size, *self.window))
+
+    def power(self, t: Tensor, shift: float) -> Tensor:
+        """t ** (p + shift), and 1 where the exponent is 0, whatever t is."""
+        return t.pow(self.p + shift)
+
+    def inverse_power(self, y: Tensor, shift: float) -> Tensor:
+        """y ** (shift - p), and 0 where y is 0."""
+        zero = y == 0
+        return torch.where(zero, 0, torch.where(zero, 1, y).pow(shift - self.p))
+
+
+class _LpPool(Rule):
+    def save(self, needs: Needs, tensors: Tensors, output: Any) -> Tensors:
+        return tensors[0], output
+
+    def backward(
+        self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
+    ) -> Tensors:
+        x, y = saved
+        return (lp_pool_input_grad(grad, x, y, args),)
+
+    def jvp(self, saved: Tensors, args: Any, tangents: Tensors) -> Tensor:
+        x, y = saved
+        lp = _Lp(args)
+        inner = lp.average(lp.power(given(x), -1) * given(tangents[0]))
+        return lp.taps * lp.inverse_power(given(y), 1) * inner
+
+
+class _LpPoolInputGrad(Rule):
+    tensors = 3
+
+    def save(self, needs: Needs, tensors: Tensors, output: Any) -> Tensors:
+        return tensors
+
+    def backward(
+        self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
+    ) -> Tensors:
+        g, x, y = (given(t) for t in saved)
+        lp = _Lp(args)
+        weight = lp.inverse_power(y, 1)
+        dg = dx = dy = None
+        if needs[1] and lp.p != 1:
+            spread = lp.spread(g * weight, x.shape)
+            dx = lp.taps * (lp.p - 1) * grad * lp.power(x, -2) * spread
+        if needs[0] or needs[2]:
+            inner = lp.taps * lp.average(grad * lp.power(x, -1))
+            if needs[0]:
+                dg = inner * weight
+            if needs[2] and lp.p != 1:
+                dy = (1 - lp.p) * inner * g * lp.inverse_power(y, 0)
+        return dg, dx, dy
+
+    def jvp(self, saved: Tensors, args: Any, tangents: Tensors) -> Tensor:
+        g, x, y = (given(t) for t in saved)
+        tg, tx, ty = tangents
+        lp = _Lp(args)
+        weight = lp.inverse_power(y, 1)
+        inner = torch.zeros_like(g) if tg is None else tg * weight
+        if ty is not None:
+            inner = inner + (1 - lp.p) * g * lp.inverse_power(y, 0) * ty
+        out = lp.power(x, -1) * lp.spread(inner, x.shape)
+        if tx is not None and lp.p != 1:
+            spread = lp.spread(g * weight, x.shape)
+            out = out + (lp.p - 1) * lp.power(x, -2) * tx * spread
+        return lp.taps * out
+
+
+pool_scatter = differentiable(_ops.pool_scatter, _PoolScatter())
+pool_gather = differentiable(_ops.pool_gather, _PoolGather())
+max_pool_with_codes = differentiable(_ops.max_pool_with_codes, _MaxPoolWithCodes())
+max_pool_with_indices = differentiable(_ops.max_pool_with_indices, _PoolWithCodes())
+max_pool = differentiable(
+    _ops.max_pool, _WithoutCodes(max_pool_with_codes, _MaxPoolWithCodes())
+)
+adaptive_max_pool_with_codes = differentiable(
+    _ops.adaptive_max_pool_with_codes, _PoolWithCodes()
+)
+adaptive_max_pool_with_indices = differentiable(
+    _ops.adaptive_max_pool_with_indices, _PoolWithCodes()
+)
+adaptive_max_pool = differentiable(
+    _ops.adaptive_max_pool,
+    _WithoutCodes(adaptive_max_pool_with_codes, _PoolWithCodes()),
+)
+fractional_max_pool = differentiable(_ops.fractional_max_pool, _FractionalMaxPool())
+max_unpool = differentiable(_ops.max_unpool, _MaxUnpool())
+
+avg_pool = differentiable(_ops.avg_pool, _AvgPool())
+avg_pool_input_grad = differentiable(_ops.avg_pool_input_grad, _AvgPoolInputGrad())
+adaptive_avg_pool = differentiable(_ops.adaptive_avg_pool, _AdaptiveAvgPool())
+adaptive_avg_pool_input_grad = differentiable(
+    _ops.adaptive_avg_pool_input_grad, _AdaptiveAvgPoolInputGrad()
+)
+lp_pool = differentiable(_ops.lp_pool, _LpPool())
+lp_pool_input_grad = differentiable(_ops.lp_pool_input_grad, _LpPoolInputGrad())
+unfold = differentiable(_ops.unfold, _Unfold())
+fold = differentiable(_ops.fold, _Fold())
