@@ -211,6 +211,27 @@ def write_build_info(toolkit: Toolkit | None, archs: str) -> Path:
     return header.parent
 
 
+def forget_stale_kernels(sources: list[str]) -> None:
+    """Deletes the objects of CUDA files one of whose headers has changed.
+
+    For these, torch tells ninja about headers only in a CUDA build of torch; nvcc's
+    -MMD leaves the list of them beside the object.
+    """
+    for source in sources:
+        object_file = (OBJECTS / source).with_suffix(".o")
+        if not source.endswith(".cu") or not object_file.is_file():
+            continue
+        list_file = object_file.with_suffix(".d")
+        listed = list_file.read_text() if list_file.is_file() else ""
+        names = listed.partition(" : ")[2].replace("\\\n", " ").split()
+        headers = [Path(name) for name in names]
+        built = object_file.stat().st_mtime
+        if not headers or any(
+            not header.exists() or header.stat().st_mtime > built for header in headers
+        ):
+            object_file.unlink()
+
+
 class Build(cpp_extension.BuildExtension):
     """Decides on CUDA when it builds, and rebuilds only what changed."""
 
@@ -228,11 +249,15 @@ class Build(cpp_extension.BuildExtension):
             os.environ["TORCH_CUDA_ARCH_LIST"] = archs
             # It is None beside a CPU-only torch, wherever nvcc may be.
             cpp_extension.CUDA_HOME = str(toolkit.root)
+            if torch.version.cuda is None:
+                extension.extra_compile_args["nvcc"].append("-MMD")
             extension.library_dirs.append(str(toolkit.libraries))
             # The static runtime: the binary needs no CUDA library to load.
             extension.libraries += ["cudart_static", "rt", "pthread", "dl"]
         extension.sources = find_sources(toolkit)
         extension.include_dirs.append(str(write_build_info(toolkit, archs)))
+        if torch.version.cuda is None:
+            forget_stale_kernels(extension.sources)
         self.report(toolkit, reason, archs)
         super().build_extensions()
 
@@ -273,7 +298,7 @@ setup(
             libraries=["torch_cpu"],
             extra_compile_args={
                 "cxx": [*CXX_FLAGS, f"-ffile-prefix-map={ROOT}/="],
-                "nvcc": NVCC_FLAGS,
+                "nvcc": list(NVCC_FLAGS),
             },
             # libtorch holds no code, but loads libtorch_cuda where torch has it, and
             # with that the one CUDA symbol that the binary looks for.

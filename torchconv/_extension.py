@@ -11,7 +11,7 @@ import importlib
 from types import ModuleType
 
 # torch first: the binary's symbols come from the libraries that torch has loaded.
-import torch  # noqa: F401
+import torch
 
 BUILD_COMMAND = "pip install --no-build-isolation -e ."
 
@@ -19,11 +19,14 @@ BUILD_COMMAND = "pip install --no-build-isolation -e ."
 def _load() -> tuple[ModuleType | None, str | None]:
     try:
         return importlib.import_module("torchconv._C"), None
+    except ModuleNotFoundError as error:
+        what = f"is missing ({error})"
     except ImportError as error:
-        return None, (
-            f"torchconv's compiled part (torchconv._C) is missing: {error}. "
-            f"Build it in the source folder with: {BUILD_COMMAND}"
-        )
+        what = f"cannot be loaded beside torch {torch.__version__} ({error})"
+    return None, (
+        f"torchconv's compiled part {what}; this command in the source folder builds "
+        f"it: {BUILD_COMMAND}"
+    )
 
 
 _binary, _load_error = _load()

@@ -1,5 +1,6 @@
 // The Python module torchconv._C: what is not a tensor. Tensors go through the
 // dispatcher only; this is the one file that includes pybind11.
+#include <build_info.h> // written by setup.py
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -41,6 +42,49 @@ void set_isa(const std::string& name) {
   }
 }
 
+// The features that kernels could use, as the compiler's runtime names them.
+std::vector<std::string> cpu_features() {
+  std::vector<std::string> names;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+#define TC_FEATURE(name)              \
+  if (__builtin_cpu_supports(name)) { \
+    names.push_back(name);            \
+  }
+  TC_FEATURE("sse4.2")
+  TC_FEATURE("avx")
+  TC_FEATURE("f16c")
+  TC_FEATURE("fma")
+  TC_FEATURE("avx2")
+  TC_FEATURE("avx512f")
+  TC_FEATURE("avx512bw")
+  TC_FEATURE("avx512dq")
+  TC_FEATURE("avx512vl")
+  TC_FEATURE("avx512vnni")
+  TC_FEATURE("avx512bf16")
+#undef TC_FEATURE
+#endif
+  return names;
+}
+
+// How this binary was built, for torchconv.info.
+py::dict build_info() {
+  py::dict info;
+  info["torch"] = TORCHCONV_BUILD_TORCH;
+  info["stable_abi"] = TORCHCONV_TORCH_TARGET;
+#if defined(__clang__)
+  info["compiler"] = "clang " __clang_version__;
+#else
+  info["compiler"] = "gcc " __VERSION__;
+#endif
+  info["flags"] = TORCHCONV_CXX_FLAGS;
+  info["cuda"] = static_cast<bool>(TORCHCONV_WITH_CUDA);
+  info["nvcc"] = TORCHCONV_NVCC_VERSION;
+  info["nvcc_flags"] = TORCHCONV_NVCC_FLAGS;
+  info["cuda_archs"] = TORCHCONV_CUDA_ARCHS;
+  return info;
+}
+
 } // namespace
 } // namespace torchconv
 
@@ -62,4 +106,13 @@ PYBIND11_MODULE(_C, m) {
       py::arg("name"),
       "Makes the CPU kernels use an instruction set; ValueError if the CPU "
       "or the build lacks it");
+  m.def(
+      "cpu_features",
+      &tc::cpu_features,
+      "Names of the instruction set extensions that this CPU has");
+  m.def(
+      "build_info",
+      &tc::build_info,
+      "How the binary was built: a dict; empty strings for the CUDA entries "
+      "of a build without CUDA");
 }

@@ -203,7 +203,7 @@ def differentiable(op: Any, rule: Rule) -> Callable[..., Result]:
         },
     )
     # Function.apply without its Python part, which serves functorch only.
-    apply = super(Function, eager).apply  # type: ignore[misc]
+    apply = super(Function, eager).apply
 
     def call(*inputs: Any) -> Result:
         if torch.compiler.is_compiling():
@@ -216,7 +216,7 @@ def differentiable(op: Any, rule: Rule) -> Callable[..., Result]:
             return run(*inputs[:n], *inputs[n])
 
     call.__name__ = call.__qualname__ = name
-    rule.call = call  # type: ignore[method-assign]
+    rule.call = call
     return call
 
 
