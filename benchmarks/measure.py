@@ -30,10 +30,15 @@ MOST_PAIRS = 201
 
 @dataclass(frozen=True)
 class Pair:
-    """Median seconds of a call of torch's and of torchconv's."""
+    """Median seconds of a call of torch's and of torchconv's.
+
+    The fastest calls are kept too, for machines that are busy with something else.
+    """
 
     torch: float
     torchconv: float
+    torch_fastest: float
+    torchconv_fastest: float
     samples: int
 
     @property
@@ -92,8 +97,8 @@ def interleaved(
             times[which].append(sample(functions[which], repeats))
         if time.perf_counter() > end and len(times[0]) >= FEWEST_PAIRS:
             break
-    medians = [statistics.median(values) for values in times]
-    return Pair(medians[0], medians[1], len(times[0]))
+    medians = map(statistics.median, times)
+    return Pair(*medians, *map(min, times), samples=len(times[0]))
 
 
 def difference(ours: Tensor, reference: Tensor) -> float:

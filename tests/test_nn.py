@@ -253,6 +253,7 @@ def run(layer: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     return y.detach(), list(gradients)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel")
 @pytest.mark.parametrize("case", FULL, ids=names(FULL))
 @pytest.mark.parametrize("batched", [True, False], ids=["batched", "unbatched"])
 def test_computes_what_torch_computes(case: Case, batched: bool) -> None:
