@@ -97,8 +97,13 @@ def interleaved(
             times[which].append(sample(functions[which], repeats))
         if time.perf_counter() > end and len(times[0]) >= FEWEST_PAIRS:
             break
-    medians = map(statistics.median, times)
-    return Pair(*medians, *map(min, times), samples=len(times[0]))
+    return Pair(
+        torch=statistics.median(times[0]),
+        torchconv=statistics.median(times[1]),
+        torch_fastest=min(times[0]),
+        torchconv_fastest=min(times[1]),
+        samples=len(times[0]),
+    )
 
 
 def difference(ours: Tensor, reference: Tensor) -> float:

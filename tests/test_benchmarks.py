@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-pytest.importorskip("rich", reason="the bench extra is not installed")
 from benchmarks import __main__ as command
 from benchmarks import measure, report, suites
 
