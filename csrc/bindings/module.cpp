@@ -7,6 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "bindings/conv.h"
+#include "core/parallel.h"
+#include "core/planner.h"
 #include "cpu/isa.h"
 
 namespace py = pybind11;
@@ -85,6 +88,92 @@ py::dict build_info() {
   return info;
 }
 
+std::vector<std::string> conv_algorithms() {
+  std::vector<std::string> names;
+  for (const ConvAlgorithm* a : cpu_conv_algorithms()) {
+    names.push_back(a->name);
+  }
+  return names;
+}
+
+Strides strides_of(const Ints& v) {
+  Strides s = {v.at(0), v.at(1), {0, 0, 0}};
+  const int nd = static_cast<int>(v.size()) - 2;
+  for (int d = 0; d < nd; ++d) {
+    s.s[3 - nd + d] = v[d + 2];
+  }
+  return s;
+}
+
+DType parse_dtype(const std::string& name) {
+  for (const DType t :
+       {DType::f32, DType::f64, DType::f16, DType::bf16, DType::i64}) {
+    if (name == dtype_name(t)) {
+      return t;
+    }
+  }
+  throw py::value_error("no convolution kernel for dtype " + name);
+}
+
+// The planner's walk over the CPU's table for one pass, as plain values.
+py::dict explain_conv(
+    const std::string& pass_name,
+    const std::string& dtype,
+    const Ints& x_size,
+    const Ints& x_strides,
+    const Ints& w_size,
+    const Ints& w_strides,
+    const Ints& y_size,
+    const Ints& y_strides,
+    const Ints& stride,
+    const Ints& padding,
+    const Ints& dilation,
+    int64_t groups,
+    const std::string& padding_mode,
+    const std::string& algorithm,
+    int threads) {
+  Pass pass;
+  if (!parse_pass(pass_name.c_str(), &pass)) {
+    throw py::value_error("no such pass: " + pass_name);
+  }
+  ConvProblem p = conv_problem(
+      x_size,
+      w_size,
+      stride,
+      padding,
+      dilation,
+      groups,
+      padding_mode,
+      parse_dtype(dtype),
+      "explain_conv");
+  if (y_size.size() != x_size.size()) {
+    throw py::value_error("x and y differ in rank");
+  }
+  p.x = strides_of(x_strides);
+  p.w = strides_of(w_strides);
+  p.y = strides_of(y_strides);
+  const Plan plan =
+      plan_conv(cpu_conv_algorithms(), p, pass, algorithm, threads);
+  py::list candidates;
+  for (size_t i = 0; i < plan.candidates.size(); ++i) {
+    const Candidate& c = plan.candidates[i];
+    py::dict d;
+    d["name"] = c.algorithm->name;
+    d["supported"] = c.refusal == nullptr;
+    d["reason"] = c.refusal == nullptr ? "" : c.refusal;
+    d["cost"] = c.cost;
+    d["workspace"] = c.workspace;
+    d["chosen"] = static_cast<int>(i) == plan.chosen;
+    candidates.append(d);
+  }
+  py::dict result;
+  result["candidates"] = candidates;
+  result["flops"] = conv_flops(p);
+  result["bytes"] = conv_bytes(p);
+  result["error"] = plan.error;
+  return result;
+}
+
 } // namespace
 } // namespace torchconv
 
@@ -115,4 +204,29 @@ PYBIND11_MODULE(_C, m) {
       &tc::build_info,
       "How the binary was built: a dict; empty strings for the CUDA entries "
       "of a build without CUDA");
+  m.def(
+      "conv_algorithms",
+      &tc::conv_algorithms,
+      "Names of the CPU's convolution algorithms, in the order of the table");
+  m.def(
+      "explain_conv",
+      &tc::explain_conv,
+      py::arg("pass_name"),
+      py::arg("dtype"),
+      py::arg("x_size"),
+      py::arg("x_strides"),
+      py::arg("w_size"),
+      py::arg("w_strides"),
+      py::arg("y_size"),
+      py::arg("y_strides"),
+      py::arg("stride"),
+      py::arg("padding"),
+      py::arg("dilation"),
+      py::arg("groups"),
+      py::arg("padding_mode"),
+      py::arg("algorithm"),
+      py::arg("threads"),
+      "What the planner makes of one pass of a convolution: a dict of "
+      "candidates (name, supported, reason, cost in estimated nanoseconds on "
+      "one core, workspace in bytes, chosen), flops, bytes and error");
 }
