@@ -155,10 +155,7 @@ def time_layers(console: Console) -> bool:
     """Prints a few layers against torch; whether they computed the same."""
     layers = select([*read("conv", 1), *read("pool", 1)], list(LAYERS))
     table = Table(box=SIMPLE_HEAD, title_justify="left")
-    table.title = (
-        f"Layers at batch 1, {torch.get_num_threads()} threads: medians in ms, "
-        "forward and then with backward"
-    )
+    table.title = "Layers at batch 1: medians in ms, forward and then with backward"
     table.add_column("layer", no_wrap=True)
     for name in ("torch", "ours", "ratio") * 2:
         table.add_column(name, justify="right")
