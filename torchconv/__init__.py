@@ -9,14 +9,17 @@ from ._config import algorithm
 from ._extension import available
 from ._version import __version__
 from .convert import ConversionReport, conversion_report, convert, revert
+from .explain import Explanation, explain
 
 __all__ = [
     "ConversionReport",
+    "Explanation",
     "__version__",
     "algorithm",
     "available",
     "conversion_report",
     "convert",
+    "explain",
     "functional",
     "nn",
     "revert",

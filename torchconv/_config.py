@@ -10,11 +10,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from . import _extension
+
 AUTO = "auto"
 
-# Every name the planner knows on any device and for any pass. Whether an algorithm takes
-# a given problem is the planner's answer, with its reason.
-ALGORITHMS = (AUTO, "direct", "im2col", "depthwise")
+
+def _known_algorithms() -> tuple[str, ...]:
+    """The rows of the binary's table; without a binary, those that always exist.
+
+    Whether an algorithm takes a given problem is the planner's answer, with its reason.
+    """
+    if not _extension.available():
+        return AUTO, "direct", "im2col"
+    return AUTO, *_extension.binary().conv_algorithms()
+
+
+ALGORITHMS = _known_algorithms()
 
 
 class _Choice(threading.local):

@@ -150,7 +150,7 @@ def _transposed(x: Tensor, w: Tensor, b: Tensor | None, args: Any) -> Tensor:
     return autograd.conv_input_grad(x, w, b, args)
 
 
-def _lift(args: Any) -> Any:
+def lift(args: Any) -> Any:
     *size, stride, padding, dilation, groups, mode, _, algorithm = args
     size = [(*s[:2], 1, *s[2:]) for s in size]
     lifted = ((1, *stride), (0, 0, *padding), (1, *dilation))
@@ -168,7 +168,7 @@ def _indirect(
         wide = run(x.long(), w.long(), None if b is None else b.long(), args)
         return wide.to(x.dtype)
     if route == LIFTED:
-        y = run(x.unsqueeze(-2), w.unsqueeze(-2), b, _lift(args))
+        y = run(x.unsqueeze(-2), w.unsqueeze(-2), b, lift(args))
         return y.squeeze(-2)
     assert route == EMPTY_CHANNELS
     # torch answers a convolution over no channels with no channels. The sums are over
