@@ -187,9 +187,10 @@ void max_pool(MaxPool m, const void* x, void* y, void* codes) {
     if (p.channels > 1 && p.x_stride_c == 1 && p.y_stride_c == 1) {
       return max_pool_channels(m, x, y, codes);
     }
-    if (m.sliding && (p.x_stride[2] == 1 || p.in[2] == 1) &&
+    if ((p.x_stride[2] == 1 || p.in[2] == 1) &&
         (p.y_stride[2] == 1 || p.out[2] == 1)) {
-      return max_pool_rows(m, x, y, codes);
+      return m.sliding && p.stride[2] <= 2 ? max_pool_rows(m, x, y, codes)
+                                           : max_pool_columns(m, x, y, codes);
     }
   }
   switch (m.p.dtype) {

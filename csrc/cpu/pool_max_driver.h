@@ -47,7 +47,7 @@ struct Finish {
         store_narrow<I>(static_cast<uint8_t*>(codes) + at, code, n);
       } else if (kind == CodeKind::i32) {
         store_narrow<I>(static_cast<int32_t*>(codes) + at, code, n);
-      } else {
+      } else if (kind == CodeKind::i64) {
         store_narrow<I>(static_cast<int64_t*>(codes) + at, code, n);
       }
     }

@@ -1,5 +1,5 @@
 // Max pooling along contiguous rows (NCHW): a vector is that many outputs of
-// one row, whose inputs are one, two or more elements apart.
+// one row, whose windows are one or two elements apart.
 #include "cpu/pool_max_vector.h"
 
 #include <algorithm>
@@ -61,17 +61,17 @@ class RowKernel {
         dilation_(m.p.dilation[2]),
         label_step_(static_cast<I>(m.axis[2].label_step)),
         flat_(m.codes != CodeKind::u8) {
-    const int64_t step = m.p.stride[2], taps = m.p.kernel[2];
-    reduce_ = step == 1 ? &RowKernel::reduce_row<1, 0>
-        : step == 2     ? &RowKernel::reduce_row<2, 0>
-                        : &RowKernel::reduce_row<0, 0>;
+    const int64_t taps = m.p.kernel[2];
+    const bool next = m.p.stride[2] == 1;
+    reduce_ =
+        next ? &RowKernel::reduce_row<1, 0> : &RowKernel::reduce_row<2, 0>;
     if constexpr (std::is_same_v<S, float>) {
-      if (taps == 2 || taps == 3) {
-        reduce_ = step == 1 ? taps == 2 ? &RowKernel::reduce_row<1, 2>
-                                        : &RowKernel::reduce_row<1, 3>
-            : step == 2     ? taps == 2 ? &RowKernel::reduce_row<2, 2>
-                                        : &RowKernel::reduce_row<2, 3>
-                            : reduce_;
+      if (taps == 2) {
+        reduce_ =
+            next ? &RowKernel::reduce_row<1, 2> : &RowKernel::reduce_row<2, 2>;
+      } else if (taps == 3) {
+        reduce_ =
+            next ? &RowKernel::reduce_row<1, 3> : &RowKernel::reduce_row<2, 3>;
       }
     }
   }
@@ -119,7 +119,7 @@ class RowKernel {
   using I = Label<A>;
   static constexpr int L = kLanes<A>;
 
-  // Step is the stride along the row, 0 for any; Taps the kernel, 0 for any.
+  // Step is the stride along the row, 1 or 2; Taps the kernel, 0 for any.
   template <int Step, int Taps>
   void reduce_row(
       const S* const* rows,
@@ -127,13 +127,12 @@ class RowKernel {
       int n,
       const Sink<A>& sink) const {
     const int64_t taps = Taps > 0 ? Taps : m_.p.kernel[2];
-    const int64_t step = Step > 0 ? Step : m_.p.stride[2];
     // How far a vector of outputs reads beyond its first input.
     const int64_t last = Step == 2 && dilation_ == 1 ? (taps - 1) / 2 * 2
                                                      : (taps - 1) * dilation_;
-    const int64_t reach = last + (Step == 0 ? (L - 1) * step : L * Step - 1);
+    const int64_t reach = last + L * Step - 1;
     each([&](int64_t o, int64_t offset, int lanes) {
-      const int64_t i = o * step - padding_;
+      const int64_t i = o * Step - padding_;
       Vec<A> best = lowest<A>();
       Vec<I> code = Vec<I>{} + labels[0];
       if (i >= 0 && i + reach < in_) {
@@ -145,7 +144,7 @@ class RowKernel {
         window<false, Step, Taps>(rows, labels, n, i, best, code);
       }
       if (Codes && flat_) {
-        code += static_cast<I>(i) + iota<I>() * static_cast<I>(step);
+        code += static_cast<I>(i) + iota<I>() * static_cast<I>(Step);
       }
       if (sink.best == nullptr) {
         finish(sink.out + offset, best, code, lanes);
@@ -197,7 +196,7 @@ class RowKernel {
           take<Codes, A>(best, code, v, label);
           label += label_step_;
         }
-      } else if constexpr (Step == 2) {
+      } else {
         // Two taps that are neighbours come out of one pair of vectors.
         const bool both = dilation_ == 1;
         for (int64_t t = 0; t < taps; t += both ? 2 : 1) {
@@ -210,27 +209,8 @@ class RowKernel {
             label += label_step_;
           }
         }
-      } else {
-        for (int64_t t = 0; t < taps; ++t) {
-          const Vec<A> v = strided<Inner>(row, i + t * dilation_);
-          take<Codes, A>(best, code, v, label);
-          label += label_step_;
-        }
       }
     }
-  }
-
-  template <bool Inner>
-  Vec<A> strided(const S* row, int64_t i) const {
-    const int64_t step = m_.p.stride[2];
-    alignas(kVectorBytes) A lanes[L];
-    for (int j = 0; j < L; ++j) {
-      const int64_t at = i + j * step;
-      lanes[j] = Inner || (at >= 0 && at < in_)
-          ? A(row[at])
-          : -std::numeric_limits<A>::infinity();
-    }
-    return load(lanes);
   }
 
   void (RowKernel::*reduce_)(const S* const*, const I*, int, const Sink<A>&)

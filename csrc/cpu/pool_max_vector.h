@@ -7,8 +7,11 @@
 namespace torchconv {
 namespace cpu {
 
-// Sliding windows over rows of stride 1 in x and in y.
+// Sliding windows, one or two apart, over rows of stride 1 in x and in y.
 void max_pool_rows(const MaxPool& m, const void* x, void* y, void* codes);
+
+// Any windows over such rows.
+void max_pool_columns(const MaxPool& m, const void* x, void* y, void* codes);
 
 // Any windows, channels of stride 1 in x and in y.
 void max_pool_channels(const MaxPool& m, const void* x, void* y, void* codes);
