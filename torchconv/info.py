@@ -23,8 +23,6 @@ import torch
 from . import _extension
 from ._version import __version__
 
-PASSES = ("forward", "input_grad", "weight_grad")
-
 
 def cpu_model() -> str:
     """The processor's name, as the system tells it."""
@@ -84,11 +82,9 @@ def collect() -> dict[str, Any]:
         "chosen": binary.active_isa(),
     }
     found["operators"] = operators()
+    # Every pass of a convolution may take any row; the others have one kernel each.
     found["algorithms"] = {
-        device: {
-            f"conv_{name}": binary.conv_algorithms(device, name) for name in PASSES
-        }
-        for device in ("cpu", "cuda")
+        name: binary.conv_algorithms() for name in operators() if "conv" in name
     }
     return found
 
@@ -99,7 +95,7 @@ def report(found: dict[str, Any]) -> str:
 
     def add(title: str, value: object) -> None:
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        lines.append(f"{title:<23}{text or 'none'}")
+        lines.append(f"{title:<18}{text or 'none'}")
 
     for name, version in found["versions"].items():
         add(name, version)
@@ -127,9 +123,8 @@ def report(found: dict[str, Any]) -> str:
     add("threads", found["threads"])
     if "operators" in found:
         add("operators", found["operators"])
-        for device, table in found["algorithms"].items():
-            for operator, names in table.items():
-                add(f"{operator} {device}", names)
+        for name, algorithms in found["algorithms"].items():
+            add(name, algorithms)
     return "\n".join(lines)
 
 

@@ -45,49 +45,6 @@ void set_isa(const std::string& name) {
   }
 }
 
-// A 3x3 layer on a small image, its tensors contiguous.
-ConvProblem ordinary_conv(int64_t channels, int64_t groups) {
-  constexpr int64_t kSize = 16;
-  ConvProblem p = {};
-  p.batch = 1;
-  p.in_channels = p.out_channels = channels;
-  p.groups = groups;
-  for (int d = 0; d < 3; ++d) {
-    p.in[d] = p.out[d] = d == 0 ? 1 : kSize;
-    p.kernel[d] = d == 0 ? 1 : 3;
-    p.stride[d] = p.dilation[d] = 1;
-    p.low[d] = p.high[d] = d == 0 ? 0 : 1;
-  }
-  const int64_t plane = kSize * kSize;
-  p.x = p.y = {channels * plane, plane, {plane, kSize, 1}};
-  p.w = {9 * p.in_group(), 9, {9, 3, 1}};
-  return p;
-}
-
-// The algorithms that compute a pass of some ordinary convolution, dense or
-// depthwise. For one convolution in particular it is the planner that knows.
-std::vector<std::string> conv_algorithms(
-    const std::string& device,
-    const std::string& pass_name) {
-  Pass pass;
-  if (!parse_pass(pass_name.c_str(), &pass)) {
-    throw py::value_error("no such pass: " + pass_name);
-  }
-  if (device != "cpu" && device != "cuda") {
-    throw py::value_error("no kernels for device " + device);
-  }
-  std::vector<std::string> names;
-  if (device == "cpu") {
-    for (const ConvAlgorithm* algorithm : cpu_conv_algorithms()) {
-      if (!algorithm->refusal(ordinary_conv(16, 1), pass) ||
-          !algorithm->refusal(ordinary_conv(16, 16), pass)) {
-        names.push_back(algorithm->name);
-      }
-    }
-  }
-  return names;
-}
-
 // The features that kernels could use, as the compiler's runtime names them.
 std::vector<std::string> cpu_features() {
   std::vector<std::string> names;
@@ -242,13 +199,6 @@ PYBIND11_MODULE(_C, m) {
       "cpu_features",
       &tc::cpu_features,
       "Names of the instruction set extensions that this CPU has");
-  m.def(
-      "conv_algorithms",
-      &tc::conv_algorithms,
-      py::arg("device"),
-      py::arg("pass_name"),
-      "Names of the convolution algorithms that a device ('cpu', 'cuda') has "
-      "for a pass ('forward', 'input_grad', 'weight_grad')");
   m.def(
       "build_info",
       &tc::build_info,
