@@ -2,6 +2,7 @@
 // every problem.
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/conv_algorithm.h"

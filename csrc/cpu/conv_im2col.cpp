@@ -3,6 +3,7 @@
 // problem. The product is the same register tile that direct uses.
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/conv_algorithm.h"

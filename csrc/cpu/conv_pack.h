@@ -26,6 +26,24 @@ inline void transpose_block(Vec<A> (&rows)[kLanes<A>]) {
   }
 }
 
+template <typename S>
+void pack_scattered(
+    const S* src,
+    int64_t lane_stride,
+    const int64_t* off,
+    int n,
+    int valid,
+    int width,
+    acc_t<S>* out) {
+  for (int lane = 0; lane < width; ++lane) {
+    const S* from = src + lane * lane_stride;
+    for (int i = 0; i < n; ++i) {
+      out[i * width + lane] =
+          lane < valid ? static_cast<acc_t<S>>(from[off[i]]) : acc_t<S>(0);
+    }
+  }
+}
+
 // out[r * width + lane] = src[lane * lane_stride + off[r]] for r < n; lanes
 // from `valid` to `width` (a multiple of the vector) become zero.
 template <typename S>
@@ -55,40 +73,40 @@ void pack_columns(
     }
     return;
   }
-  for (int64_t r0 = 0; r0 < n; r0 += L) {
-    const int rows = static_cast<int>(std::min<int64_t>(L, n - r0));
-    bool run = rows == L;
-    for (int i = 1; run && i < L; ++i) {
-      run = off[r0 + i] == off[r0] + i;
+  for (int64_t r0 = 0; r0 < n;) {
+    // Offsets that rise or fall by one (the taps of a channel, forward or
+    // flipped) make a run: it is loaded in vectors and transposed.
+    int run = 1;
+    const int64_t step = r0 + 1 < n ? off[r0 + 1] - off[r0] : 0;
+    if (step == 1 || step == -1) {
+      while (run < L && r0 + run < n && off[r0 + run] == off[r0] + run * step) {
+        ++run;
+      }
     }
     A* to = out + r0 * width;
+    if (run < 4) {
+      run = static_cast<int>(std::min<int64_t>(L, n - r0));
+      pack_scattered(src, lane_stride, off + r0, run, valid, width, to);
+      r0 += run;
+      continue;
+    }
+    const S* from = src + std::min(off[r0], off[r0 + run - 1]);
     for (int lane = 0; lane < width; lane += L) {
       const int lanes = std::min(L, std::max(0, valid - lane));
-      if (run) {
-        Vec<A> block[L];
-        for (int i = 0; i < L; ++i) {
-          block[i] = i < lanes
-              ? load_as(src + (lane + i) * lane_stride + off[r0])
-              : Vec<A>{};
-        }
-        transpose_block<A>(block);
-        for (int i = 0; i < L; ++i) {
-          store(to + i * width + lane, block[i]);
-        }
-        continue;
+      Vec<A> block[L];
+      for (int i = 0; i < L; ++i) {
+        const S* row = from + (lane + i) * lane_stride;
+        block[i] = i >= lanes ? Vec<A>{}
+            : run == L        ? load_as(row)
+                              : load_as_partial(row, run);
       }
-      for (int l = 0; l < lanes; ++l) {
-        const S* from = src + (lane + l) * lane_stride;
-        for (int i = 0; i < rows; ++i) {
-          to[i * width + lane + l] = static_cast<A>(from[off[r0 + i]]);
-        }
-      }
-      for (int l = lanes; l < L; ++l) {
-        for (int i = 0; i < rows; ++i) {
-          to[i * width + lane + l] = 0;
-        }
+      transpose_block<A>(block);
+      for (int i = 0; i < run; ++i) {
+        const int at = step > 0 ? i : run - 1 - i;
+        store(to + at * width + lane, block[i]);
       }
     }
+    r0 += run;
   }
 }
 

@@ -287,11 +287,12 @@ struct PanelJob {
       const int width = b.vectors * L;
       for (int64_t tile = first; tile < last; ++tile) {
         const int count = pixels_of(tile);
-        tile_function<A>(count, b.vectors)(
+        tile_function<A, false>(count, b.vectors)(
             t.panel + (tile - first) * n * rows,
             shared.steps,
             1,
             panels + b.first * n,
+            nullptr,
             width,
             n,
             acc,

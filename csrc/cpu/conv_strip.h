@@ -89,9 +89,25 @@ struct StripJob {
         : std::min(cut.blocks, (2 * threads + cells - 1) / cells);
   }
 
-  bool empty() const {
-    return run[0].count * run[1].count * run[2].count == 0;
+  // Estimated cycles, to weigh against rows of pixels in the lanes.
+  static double cycles(
+      const GatherView& v,
+      const AxisRun& r0,
+      const AxisRun& r1,
+      const AxisRun& r2) {
+    const double n = 1.0 * v.red * r0.taps * r1.taps * r2.taps;
+    const double pixels = 1.0 * r0.count * r1.count * r2.count;
+    const int64_t vectors = (v.lanes + L - 1) / L;
+    const int64_t tile =
+        std::min<int64_t>(r2.count, kMaxTileRows) * std::min<int64_t>(vectors, 4);
+    const double wait = tile < 8 ? 8.0 / tile : 1.0;
+    const bool rows = v.dst.c != 1 && r2.step * v.dst.s[2] == 1;
+    const double store = v.dst.c == 1 ? 0.1 : rows ? 0.5 : 1.0;
+    const double pack = (v.w_lane == 1 ? 0.2 : 0.6) / v.p.batch;
+    return pixels * (n * vectors / 2 * wait + vectors * L * store) +
+        vectors * L * n * pack;
   }
+
   int64_t block_count() const {
     return blocks[0] * blocks[1] * blocks[2];
   }
@@ -240,11 +256,12 @@ struct StripJob {
         for (int64_t i = 0; i < tiles.tiles; ++i) {
           const int rows = tiles.rows(i);
           const int64_t w = tiles.begin(i);
-          tile_function<A>(rows, b.vectors)(
+          tile_function<A, false>(rows, b.vectors)(
               a + w * cell.step[2],
               off,
               cell.step[2],
               panel,
+              nullptr,
               width,
               n,
               acc,

@@ -8,6 +8,8 @@
 
 #include "cpu/conv_strip.h"
 
+#include "cpu/conv_rows.h"
+
 #include "cpu/conv_panel.h"
 
 #include "cpu/conv_weight_grad.h"
@@ -31,13 +33,25 @@ void each_job(const GatherView& v, F f) {
   }
 }
 
-// Strips serve affine runs; the borders of a padding mode take columns.
-inline bool by_strips(
+// What computes a job: strips serve affine runs, with channels or pixels in
+// the lanes, whichever is estimated cheaper; the borders of a padding mode take
+// columns.
+enum class Method { strip, rows, panel };
+
+template <typename S>
+Method method(
     bool strips,
+    const GatherView& v,
     const AxisRun& r0,
     const AxisRun& r1,
     const AxisRun& r2) {
-  return strips && r0.affine && r1.affine && r2.affine;
+  if (!strips || !r0.affine || !r1.affine || !r2.affine) {
+    return Method::panel;
+  }
+  return RowsJob<S>::cycles(v, r0, r1, r2) <
+          StripJob<S>::cycles(v, r0, r1, r2)
+      ? Method::rows
+      : Method::strip;
 }
 
 // The bias of each group, in the computing type, padded to whole vectors.
@@ -56,10 +70,13 @@ int64_t gather_workspace(
   const GatherView v = gather_view(p, pass);
   int64_t most = 0;
   each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+    const Method m = method<S>(strips, v, r0, r1, r2);
     most = std::max(
         most,
-        by_strips(strips, r0, r1, r2)
+        m == Method::strip
             ? StripJob<S>(v, r0, r1, r2, threads).workspace(threads)
+            : m == Method::rows
+            ? RowsJob<S>(v, r0, r1, r2, threads).workspace(threads)
             : PanelJob<S>(v, r0, r1, r2).workspace(threads));
   });
   Scratch scratch(nullptr);
@@ -97,10 +114,15 @@ void gather_run(
   }
   const int threads = pool_threads();
   each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
-    if (by_strips(strips, r0, r1, r2)) {
-      StripJob<S>(v, r0, r1, r2, threads)(src, w, bias, dst, rest);
-    } else {
-      PanelJob<S>(v, r0, r1, r2)(src, w, bias, dst, rest);
+    switch (method<S>(strips, v, r0, r1, r2)) {
+      case Method::strip:
+        StripJob<S>(v, r0, r1, r2, threads)(src, w, bias, dst, rest);
+        break;
+      case Method::rows:
+        RowsJob<S>(v, r0, r1, r2, threads)(src, w, bias, lanes, dst, rest);
+        break;
+      case Method::panel:
+        PanelJob<S>(v, r0, r1, r2)(src, w, bias, dst, rest);
     }
   });
 }

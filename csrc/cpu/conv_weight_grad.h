@@ -136,7 +136,7 @@ struct WeightGradJob {
       int64_t channel_count,
       const Block& b,
       const A* gy,
-      int64_t gy_step,
+      const int64_t* gy_off,
       int vectors,
       const Thread& t) const {
     const StripAxis axis[3] = {
@@ -190,12 +190,13 @@ struct WeightGradJob {
                 (j0 * p.kernel[1] + j1) * p.kernel[2] + j2;
             A* acc = t.acc + (o * taps + tap) * width;
             for (int64_t i = 0; i < tiles.tiles; ++i) {
-              tile_function<A>(tiles.rows(i), vectors)(
+              (gy_off != nullptr ? tile_function<A, true> : tile_function<A, false>)(tiles.rows(i), vectors)(
                   a + tiles.begin(i) * row_step,
                   t.x_off,
                   row_step,
                   gy,
-                  gy_step,
+                  gy_off,
+                  width,
                   b.pixels,
                   acc + tiles.begin(i) * acc_step,
                   acc_step,
@@ -212,7 +213,7 @@ struct WeightGradJob {
       int64_t channel_count,
       const Block& b,
       const A* gy,
-      int64_t gy_step,
+      const int64_t* gy_off,
       int vectors,
       const Thread& t) const {
     const int64_t rows = channel_count * taps;
@@ -246,12 +247,13 @@ struct WeightGradJob {
     const int width = vectors * L;
     const TileCut tiles(rows, tile_rows(vectors));
     for (int64_t i = 0; i < tiles.tiles; ++i) {
-      tile_function<A>(tiles.rows(i), vectors)(
+      (gy_off != nullptr ? tile_function<A, true> : tile_function<A, false>)(tiles.rows(i), vectors)(
           t.x + tiles.begin(i),
           t.x_off,
           1,
           gy,
-          gy_step,
+          gy_off,
+          width,
           b.pixels,
           t.acc + tiles.begin(i) * width,
           width,
@@ -290,17 +292,12 @@ struct WeightGradJob {
             (b.first[2] + w_) * p.y.s[2];
       });
       const A* gy = t.gy;
-      int64_t gy_step = width;
-      bool gapless = std::is_same_v<S, A> && p.y.c == 1 &&
-          columns.valid == width;
-      for (int64_t k = 1; gapless && k < b.pixels; ++k) {
-        gapless = t.gy_off[k] - t.gy_off[k - 1] == p.y.s[2];
-      }
-      if (gapless) {
+      const int64_t* gy_off = nullptr;
+      if (std::is_same_v<S, A> && p.y.c == 1 && columns.valid == width) {
         if constexpr (std::is_same_v<S, A>) {
-          gy = gy_from + t.gy_off[0];
+          gy = gy_from;
         }
-        gy_step = p.y.s[2];
+        gy_off = t.gy_off;
       } else {
         pack_columns(
             gy_from, p.y.c, t.gy_off, b.pixels, columns.valid, width, t.gy);
@@ -309,10 +306,10 @@ struct WeightGradJob {
           x + sample * p.x.n + (g * p.in_group() + c0) * p.x.c;
       if (im2col) {
         accumulate_columns(
-            from, channel_count, b, gy, gy_step, columns.vectors, t);
+            from, channel_count, b, gy, gy_off, columns.vectors, t);
       } else {
         accumulate_strips(
-            from, channel_count, b, gy, gy_step, columns.vectors, t);
+            from, channel_count, b, gy, gy_off, columns.vectors, t);
       }
     }
     store_weights(k0, c0, channel_count, columns, t.acc, w);

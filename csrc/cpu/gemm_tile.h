@@ -1,13 +1,17 @@
 // The one inner loop of the dense convolution kernels: a register tile of P
 // rows times V vectors of columns. Read once per instruction set.
 //
-//   acc[p][v] = (add ? acc[p][v] : 0) + sum_r a[off[r] + p * ps] * w[r * ws + v]
+//   acc[p][v] = (add ? acc[p][v] : 0) + sum_r a[a_off[r] + p * ps] * b[r][v]
 //
-// Rows are output pixels (forward, input_grad) or weight rows (weight_grad);
-// columns are channels, in vectors; a is read as broadcast scalars through any
-// strides, so padding, dilation, stride and layout are all in off and ps. Per
-// step: P broadcasts, V loads, P * V multiply-adds. The registers hold P * V
-// accumulators, V of w and one of a. Row p of acc starts at acc + p * as.
+// with b[r] at b + r * bs (a packed panel), or at b + b_off[r] where b_off is
+// given. Row p of acc starts at acc + p * as. a is read as broadcast scalars
+// through any strides, b in vectors: padding, dilation, stride and layout are
+// all in the offsets. Per step: P broadcasts, V loads, P * V multiply-adds;
+// the registers hold P * V accumulators, V of b and one of a.
+//
+// forward and input_grad: rows are pixels and columns channels, or rows are
+// channels and columns pixels; weight_grad: rows are weight elements, columns
+// channels, r runs over pixels.
 //
 // Each element is one chain of multiply-adds in the order of r, whatever the
 // tile: results do not depend on how the output was cut.
@@ -19,10 +23,11 @@ namespace TC_ISA {
 template <typename A>
 using TileFn = void (*)(
     const A* a,
-    const int64_t* off,
+    const int64_t* a_off,
     int64_t ps,
-    const A* w,
-    int64_t ws,
+    const A* b,
+    const int64_t* b_off,
+    int64_t bs,
     int64_t n,
     A* acc,
     int64_t as,
@@ -35,13 +40,14 @@ constexpr int tile_rows(int V) {
 constexpr int kMaxTileRows = kRegisters == 32 ? 14 : 12;
 constexpr int kMaxTileVectors = kRegisters == 32 ? 4 : 2;
 
-template <typename A, int P, int V>
+template <typename A, int P, int V, bool Indexed>
 void gemm_tile(
     const A* __restrict a,
-    const int64_t* __restrict off,
+    const int64_t* __restrict a_off,
     int64_t ps,
-    const A* __restrict w,
-    int64_t ws,
+    const A* __restrict b,
+    const int64_t* __restrict b_off,
+    int64_t bs,
     int64_t n,
     A* __restrict acc,
     int64_t as,
@@ -65,19 +71,20 @@ void gemm_tile(
     }
   }
   for (int64_t r = 0; r < n; ++r) {
-    const A* ar = a + off[r];
-    Vec<A> b[V];
+    const A* ar = a + a_off[r];
+    const A* br = Indexed ? b + b_off[r] : b;
+    Vec<A> y[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      b[v] = load(w + v * L);
+      y[v] = load(br + v * L);
     }
-    w += ws;
+    b += bs;
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
       const A x = ar[p * ps];
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
-        c[p][v] += x * b[v];
+        c[p][v] += x * y[v];
       }
     }
   }
@@ -91,41 +98,24 @@ void gemm_tile(
 }
 
 // The tile function for a run-time P and V (1, 2 or 4 where registers allow).
-template <typename A>
-inline TileFn<A> tile_function(int P, int V) {
-#define TC_ROW(V)                                                    \
-  {                                                                  \
-    nullptr, gemm_tile<A, 1, V>, gemm_tile<A, 2, V>,                 \
-        gemm_tile<A, 3, V>, gemm_tile<A, 4, V>, gemm_tile<A, 5, V>,  \
-        gemm_tile<A, 6, V>, TC_MORE_##V                              \
+template <typename A, int V, bool Indexed, int... P>
+inline TileFn<A> tile_of_rows(int rows, std::integer_sequence<int, P...>) {
+  static const TileFn<A> table[] = {gemm_tile<A, P + 1, V, Indexed>...};
+  return table[rows - 1];
+}
+template <typename A, bool Indexed>
+inline TileFn<A> tile_function(int rows, int vectors) {
+  if constexpr (kMaxTileVectors == 4) {
+    if (vectors == 4) {
+      return tile_of_rows<A, 4, Indexed>(
+          rows, std::make_integer_sequence<int, tile_rows(4)>());
+    }
   }
-#if TC_REGISTERS == 32
-#define TC_MORE_1                                                       \
-  gemm_tile<A, 7, 1>, gemm_tile<A, 8, 1>, gemm_tile<A, 9, 1>,           \
-      gemm_tile<A, 10, 1>, gemm_tile<A, 11, 1>, gemm_tile<A, 12, 1>,    \
-      gemm_tile<A, 13, 1>, gemm_tile<A, 14, 1>
-#define TC_MORE_2                                                       \
-  gemm_tile<A, 7, 2>, gemm_tile<A, 8, 2>, gemm_tile<A, 9, 2>,           \
-      gemm_tile<A, 10, 2>, gemm_tile<A, 11, 2>, gemm_tile<A, 12, 2>,    \
-      gemm_tile<A, 13, 2>, gemm_tile<A, 14, 2>
-#define TC_MORE_4 gemm_tile<A, 7, 4>
-  static const TileFn<A> one[] = TC_ROW(1);
-  static const TileFn<A> two[] = TC_ROW(2);
-  static const TileFn<A> four[] = TC_ROW(4);
-  return V == 4 ? four[P] : V == 2 ? two[P] : one[P];
-#else
-#define TC_MORE_1                                               \
-  gemm_tile<A, 7, 1>, gemm_tile<A, 8, 1>, gemm_tile<A, 9, 1>,   \
-      gemm_tile<A, 10, 1>, gemm_tile<A, 11, 1>, gemm_tile<A, 12, 1>
-#define TC_MORE_2
-  static const TileFn<A> one[] = TC_ROW(1);
-  static const TileFn<A> two[] = TC_ROW(2);
-  return V == 2 ? two[P] : one[P];
-#endif
-#undef TC_ROW
-#undef TC_MORE_1
-#undef TC_MORE_2
-#undef TC_MORE_4
+  return vectors == 2
+      ? tile_of_rows<A, 2, Indexed>(
+            rows, std::make_integer_sequence<int, tile_rows(2)>())
+      : tile_of_rows<A, 1, Indexed>(
+            rows, std::make_integer_sequence<int, tile_rows(1)>());
 }
 
 // Cuts `size` rows into tiles of nearly equal height, none above `most`.

@@ -37,6 +37,17 @@ inline Vec<T> broadcast(T x) {
   return x - Vec<T>{}; // x - 0: exact for every x, also -0
 }
 
+#if defined(TC_AVX2) && !defined(TC_AVX512)
+template <typename I>
+inline __m256i first_lanes(int n) {
+  Vec<I> lane;
+  for (int i = 0; i < kLanes<I>; ++i) {
+    lane[i] = i;
+  }
+  return (__m256i)(lane < static_cast<I>(n));
+}
+#endif
+
 // The first n lanes (0 <= n <= kLanes), the others zero / untouched.
 template <typename T>
 inline Vec<T> load_partial(const T* p, int n) {
@@ -45,6 +56,14 @@ inline Vec<T> load_partial(const T* p, int n) {
     return (Vec<T>)_mm512_maskz_loadu_epi32((__mmask16)((1u << n) - 1u), p);
   } else if constexpr (sizeof(T) == 8) {
     return (Vec<T>)_mm512_maskz_loadu_epi64((__mmask8)((1u << n) - 1u), p);
+  }
+#elif defined(TC_AVX2)
+  if constexpr (sizeof(T) == 4) {
+    return (Vec<T>)_mm256_maskload_epi32(
+        reinterpret_cast<const int*>(p), first_lanes<int32_t>(n));
+  } else if constexpr (sizeof(T) == 8) {
+    return (Vec<T>)_mm256_maskload_epi64(
+        reinterpret_cast<const long long*>(p), first_lanes<int64_t>(n));
   }
 #endif
   alignas(kVectorBytes) T lanes[kLanes<T>] = {};
@@ -61,6 +80,16 @@ inline void store_partial(T* p, Vec<T> v, int n) {
     return;
   } else if constexpr (sizeof(T) == 8) {
     _mm512_mask_storeu_epi64(p, (__mmask8)((1u << n) - 1u), (__m512i)v);
+    return;
+  }
+#elif defined(TC_AVX2)
+  if constexpr (sizeof(T) == 4) {
+    _mm256_maskstore_epi32(
+        reinterpret_cast<int*>(p), first_lanes<int32_t>(n), (__m256i)v);
+    return;
+  } else if constexpr (sizeof(T) == 8) {
+    _mm256_maskstore_epi64(
+        reinterpret_cast<long long*>(p), first_lanes<int64_t>(n), (__m256i)v);
     return;
   }
 #endif
