@@ -72,13 +72,12 @@ void gemm_tile(
   }
   for (int64_t r = 0; r < n; ++r) {
     const A* ar = a + a_off[r];
-    const A* br = Indexed ? b + b_off[r] : b;
+    const A* br = Indexed ? b + b_off[r] : b + r * bs;
     Vec<A> y[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       y[v] = load(br + v * L);
     }
-    b += bs;
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
       const A x = ar[p * ps];
