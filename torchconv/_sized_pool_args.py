@@ -74,8 +74,16 @@ def adaptive_pool_plan(
     out = _output_size(name, nd, x, output_size)
     unbatched = check_dims(name, nd, x, empty_channels=average and nd < 3)
     check_input(name, x, FLOATING)
-    channels_last = nd == 2 and keeps_format(nd, x, unbatched)
+    # torch's 3-d adaptive pooling returns contiguous results, except for the mean of
+    # everything, which is a function of its own.
+    keeps = nd == 2 or (average and is_global(out))
+    channels_last = keeps and keeps_format(nd, x, unbatched)
     return PoolPlan(unbatched, runs_as_2d(nd, x, unbatched), (out, channels_last))
+
+
+def is_global(output_size: Sequence[int]) -> bool:
+    """Whether an adaptive pooling has one output per plane."""
+    return all(o == 1 for o in output_size)
 
 
 def fractional_pool_plan(

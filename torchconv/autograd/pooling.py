@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _ops
+from .._sized_pool_args import is_global
 from ._function import Needs, Rule, Tensors, differentiable, given
 
 # --- Max pooling: codes say where the values came from. Codes that are flat positions
@@ -171,7 +172,10 @@ class _AvgPoolInputGrad(_Linear):
 
 class _AdaptiveAvgPool(_Linear):
     def adjoint(self, grad: Tensor, size: Any, args: Any) -> Tensor:
-        return adaptive_avg_pool_input_grad(grad, (size, args[1]))
+        # As torch, whose gradient of a mean over everything is contiguous.
+        output_size, channels_last = args
+        channels_last = channels_last and not is_global(output_size)
+        return adaptive_avg_pool_input_grad(grad, (size, channels_last))
 
 
 class _AdaptiveAvgPoolInputGrad(_Linear):
