@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import grad, hessian, jacfwd, jacrev, vmap
 from torch.nn.functional import pad
 
 import torchconv
@@ -372,3 +373,48 @@ def test_padded_copy_is_not_needed() -> None:
     padded = torch.nn.functional.conv2d(pad(x, (0, 2, 2, 1), mode="reflect"), w)
     torch.testing.assert_close(run(x, w), padded)
     assert ops == ["torchconv.conv_forward.default"]
+
+
+def _cubes(w: Tensor, x: Tensor) -> Tensor:
+    y = tc.conv2d(x, w, padding=1).pow(3)
+    return tc.avg_pool2d(tc.max_pool2d(y, 2), 2).sum()
+
+
+@pytest.mark.parametrize("transform", [grad, jacfwd, hessian], ids=lambda t: t.__name__)
+def test_compiled_transforms(transform: Callable[..., Any]) -> None:
+    """torch.func inside a graph, nested as deep as a hessian."""
+    x, w = _image(1, 2, 4, 4).double(), _image(2, 2, 3, 3).double()
+    run = transform(lambda w: _cubes(w, x))
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(w), run(w))
+
+
+def test_compiled_per_sample_gradients() -> None:
+    x, w = _image(3, 2, 4, 4).double(), _image(2, 2, 3, 3).double()
+    run = vmap(grad(lambda w, s: _cubes(w, s[None])), in_dims=(None, 0))
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(w, x), run(w, x))
+
+
+def test_bare_operators_take_part_in_transforms() -> None:
+    """The dispatcher's rules, without this package's functions, nested."""
+    x, w = _image(2, 2, 4, 4).double(), _image(3, 2, 3, 3).double()
+    conv = ((1, 1), (1, 1, 1, 1), (1, 1), 1, "zeros", False, "auto")
+
+    def bare(w: Tensor) -> Tensor:
+        return OPS.conv_forward(x, w, None, *conv).pow(3).sum()
+
+    def torchs(w: Tensor) -> Tensor:
+        return torch.nn.functional.conv2d(x, w, padding=1).pow(3).sum()
+
+    for transform in (grad, jacfwd, hessian, lambda f: jacrev(jacrev(f))):
+        torch.testing.assert_close(transform(bare)(w), transform(torchs)(w))
+
+
+def test_functionalize() -> None:
+    x, w = _image(1, 2, 6, 6), _image(3, 2, 3, 3)
+
+    def run(x: Tensor) -> Tensor:
+        return tc.max_pool2d(tc.conv2d(x, w), 2)
+
+    torch.testing.assert_close(torch.func.functionalize(run)(x), run(x))

@@ -88,12 +88,12 @@ TRANSPOSE_ERRORS: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("args,options,pattern", CONV_ERRORS)
+@pytest.mark.parametrize(("args", "options", "pattern"), CONV_ERRORS)
 def test_conv(args: Any, options: Any, pattern: str) -> None:
     _raises("conv2d", args, options, pattern)
 
 
-@pytest.mark.parametrize("args,options,pattern", TRANSPOSE_ERRORS)
+@pytest.mark.parametrize(("args", "options", "pattern"), TRANSPOSE_ERRORS)
 def test_conv_transpose(args: Any, options: Any, pattern: str) -> None:
     _raises("conv_transpose2d", args, options, pattern)
 
@@ -116,7 +116,7 @@ POOL_ERRORS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize("nd", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
-@pytest.mark.parametrize("options,pattern", POOL_ERRORS)
+@pytest.mark.parametrize(("options", "pattern"), POOL_ERRORS)
 def test_pool(nd: int, kind: str, options: Any, pattern: str) -> None:
     _raises(f"{kind}{nd}d", (INPUTS[nd],), options, pattern)
 
@@ -220,7 +220,7 @@ FOLD_ERRORS: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("name,args,options,pattern", FOLD_ERRORS)
+@pytest.mark.parametrize(("name", "args", "options", "pattern"), FOLD_ERRORS)
 def test_fold(name: str, args: Any, options: Any, pattern: str) -> None:
     _raises(name, args, options, pattern)
 
@@ -229,7 +229,7 @@ def test_fold(name: str, args: Any, options: Any, pattern: str) -> None:
 
 
 def test_padding_modes() -> None:
-    with pytest.raises(ValueError, match="padding_mode.*'mirror'"):
+    with pytest.raises(ValueError, match=r"padding_mode.*'mirror'"):
         tc.conv2d(X2, W2, padding_mode="mirror")
     with pytest.raises(RuntimeError, match=r"less than .* \(8, 8\) at dimension 2"):
         tc.conv2d(X2, W2, padding=8, padding_mode="reflect")
@@ -252,12 +252,12 @@ def test_algorithms() -> None:
 
 
 def test_devices() -> None:
-    with pytest.raises(RuntimeError, match="weight device .meta. should be the same"):
+    with pytest.raises(RuntimeError, match=r"weight device .meta. should be the same"):
         tc.conv2d(X2, W2.to("meta"))
-    with pytest.raises(RuntimeError, match="bias device .meta. should be the same"):
+    with pytest.raises(RuntimeError, match=r"bias device .meta. should be the same"):
         tc.conv2d(X2, W2, torch.empty(6, device="meta"))
-    with pytest.raises(RuntimeError, match="indices .*meta"):
-        i = torch.empty(2, 4, 8, 8, dtype=torch.long, device="meta")
+    i = torch.empty(2, 4, 8, 8, dtype=torch.long, device="meta")
+    with pytest.raises(RuntimeError, match=r"indices .*meta"):
         tc.max_unpool2d(X2, i, 2)
 
 
@@ -282,7 +282,7 @@ def test_the_same_error_again() -> None:
     for _ in range(3):
         with pytest.raises(RuntimeError, match="to have 3 channels"):
             tc.conv2d(X2, W2[:, :3])
-        with pytest.raises(TypeError, match="'stride'.*1.0"):
+        with pytest.raises(TypeError, match=r"'stride'.*1.0"):
             tc.conv2d(X2, W2, stride=1.0)  # type: ignore[arg-type]
         assert tc.conv2d(X2, W2, stride=1).shape == (2, 6, 6, 6)
 

@@ -2,15 +2,15 @@
 
 A :class:`Rule` states an operator's derivatives once. :func:`differentiable` makes of it
 
-* a registration with the dispatcher (``torch.library.register_autograd``), which
-  torch.compile and torch.export see;
-* a plain ``autograd.Function`` for eager backward, with the short call path;
-* an ``autograd.Function`` with ``setup_context``, ``vmap`` and ``jvp`` for torch.func and
-  forward-mode AD;
+* a kernel for the dispatcher's autograd key, which torch.compile, torch.export, torch.func
+  and forward-mode AD find. It is a ``Function`` of a single level: when transforms of
+  torch.func are nested, the dispatcher calls it once for each of them;
+* a rule for vmap;
+* a plain ``autograd.Function`` for eager backward, with a shorter call path;
 
-and returns the function that takes the right one of them. Without gradients it calls the
-operator below the autograd keys, because the dispatcher's Python autograd kernel costs
-more than a small convolution.
+and returns the function that takes the right way. Without gradients that calls the
+operator below the autograd keys, because a Python kernel there costs more than a small
+convolution.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch import autograd_function
 from torch.autograd import Function, forward_ad
+from torch.autograd.function import _SingleLevelFunction
+
+# Keeps the registrations below alive.
+_library = torch.library.Library("torchconv", "IMPL")
 
 _BelowAutograd = torch._C._AutoDispatchBelowAutograd
 _any_requires_grad = torch._C._any_requires_grad
+_allow_single_level = autograd_function.enable_single_level_autograd_function  # type: ignore[attr-defined]
+_after_autograd = torch._C._after_autograd_keyset
 _functorch_active = torch._C._are_functorch_transforms_active
 
 Tensors = tuple[Tensor | None, ...]
@@ -101,32 +108,6 @@ def given(value: Any) -> Any:
     return value
 
 
-def _sizes(tensors: Tensors) -> tuple[Any, ...]:
-    return tuple([None if t is None else t.shape for t in tensors])
-
-
-def _register(op: Any, rule: Rule) -> None:
-    """The rule for the dispatcher: inputs come flat, gradients go flat."""
-    n = rule.tensors
-
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Result) -> None:
-        tensors = inputs[:n]
-        ctx.save_for_backward(*rule.save(ctx.needs_input_grad[:n], tensors, output))
-        ctx.sizes = _sizes(tensors)
-        ctx.args = inputs[n:]
-        ctx.set_materialize_grads(False)
-
-    def backward(ctx: Any, *grads: Tensor | None) -> Tensors:
-        rest = (None,) * len(ctx.args)
-        if grads[0] is None:
-            return (None,) * n + rest
-        needs = ctx.needs_input_grad[:n]
-        saved = ctx.saved_tensors
-        return rule.backward(needs, saved, ctx.sizes, ctx.args, grads[0]) + rest
-
-    torch.library.register_autograd(op, backward, setup_context=setup_context)
-
-
 def differentiable(op: Any, rule: Rule) -> Callable[..., Result]:
     """The operator as a function of (*tensors, args) that can be differentiated.
 
@@ -140,41 +121,26 @@ def differentiable(op: Any, rule: Rule) -> Callable[..., Result]:
         return lambda *inputs: op()
 
     run = op._op
-    _register(op, rule)
+    everything = (True,) * n
 
-    def below_autograd(*inputs: Any) -> Result:
-        with _BelowAutograd():
-            return run(*inputs[:n], *inputs[n])
-
-    def mark(ctx: Any, output: Result) -> None:
+    def record(ctx: Any, needs: Needs, inputs: Any, output: Result) -> Tensors:
+        """Fills ctx for backward and jvp; returns the saved tensors."""
+        saved = rule.save(needs, inputs[:n], output)
+        ctx.save_for_backward(*saved)
+        ctx.sizes = tuple([None if t is None else t.shape for t in inputs[:n]])
+        ctx.args = inputs[n]
+        ctx.set_materialize_grads(False)
         if rule.integer_outputs:
             ctx.mark_non_differentiable(*(output[i] for i in rule.integer_outputs))
-        ctx.set_materialize_grads(False)
+        return saved
 
     def backward(ctx: Any, *grads: Tensor | None) -> Tensors:
+        needs = ctx.needs_input_grad
+        others = (None,) * (len(needs) - n)
         if grads[0] is None:
-            return (None,) * (n + 1)
-        needs = ctx.needs_input_grad[:n]
+            return (None,) * n + others
         saved = ctx.saved_tensors
-        return *rule.backward(needs, saved, ctx.sizes, ctx.args, grads[0]), None
-
-    def eager_forward(ctx: Any, *inputs: Any) -> Result:
-        output = below_autograd(*inputs)
-        tensors = inputs[:n]
-        ctx.save_for_backward(*rule.save(ctx.needs_input_grad[:n], tensors, output))
-        ctx.sizes = _sizes(tensors)
-        ctx.args = inputs[n]
-        mark(ctx, output)
-        return output
-
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Result) -> None:
-        tensors = inputs[:n]
-        saved = rule.save((True,) * n, tensors, output)
-        ctx.save_for_backward(*saved)
-        ctx.save_for_forward(*saved)
-        ctx.sizes = _sizes(tensors)
-        ctx.args = inputs[n]
-        mark(ctx, output)
+        return rule.backward(needs[:n], saved, ctx.sizes, ctx.args, grads[0]) + others
 
     def jvp(ctx: Any, *tangents: Any) -> Any:
         tangent = rule.jvp(ctx.saved_tensors, ctx.args, tangents[:n])
@@ -182,8 +148,24 @@ def differentiable(op: Any, rule: Rule) -> Callable[..., Result]:
             return tangent
         return (tangent, *(None for _ in rule.integer_outputs))
 
-    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Result, Any]:
-        return rule.vmap(info.batch_size, tuple(in_dims[:n]), inputs[:n], inputs[n])
+    def eager_forward(ctx: Any, *inputs: Any) -> Result:
+        with _BelowAutograd():
+            output = run(*inputs[:n], *inputs[n])
+        record(ctx, ctx.needs_input_grad[:n], inputs, output)
+        return output
+
+    def level_forward(ctx: Any, *inputs: Any) -> Result:
+        keys = inputs[-1] & _after_autograd
+        needs = ctx.needs_input_grad[:n]
+        if not transforms_active():
+            output = op.redispatch(keys, *inputs[:n], *inputs[n])
+            record(ctx, needs, inputs, output)
+            return output
+        # Function switches gradients off, which the levels below this one may want.
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+            output = op.redispatch(keys, *inputs[:n], *inputs[n])
+        ctx.save_for_forward(*record(ctx, everything, inputs, output))
+        return output
 
     name = op._opname
     eager: Any = type(
@@ -191,27 +173,33 @@ def differentiable(op: Any, rule: Rule) -> Callable[..., Result]:
         (Function,),
         {"forward": staticmethod(eager_forward), "backward": staticmethod(backward)},
     )
-    transformed: Any = type(
-        f"{name}_transformed",
-        (Function,),
+    level: Any = type(
+        f"{name}_level",
+        (_SingleLevelFunction,),
         {
-            "forward": staticmethod(below_autograd),
-            "setup_context": staticmethod(setup_context),
+            "forward": staticmethod(level_forward),
             "backward": staticmethod(backward),
             "jvp": staticmethod(jvp),
-            "vmap": staticmethod(vmap),
         },
     )
-    # Function.apply without its Python part, which serves functorch only.
-    apply = super(Function, eager).apply
+    # Function.apply without its Python part, which serves torch.func only.
+    apply_eager = super(Function, eager).apply
+
+    def autograd_kernel(keys: Any, *flat: Any) -> Result:
+        with _allow_single_level():
+            return level.apply(*flat[:n], flat[n:], keys)
+
+    def vmap(info: Any, in_dims: Any, *flat: Any) -> tuple[Result, Any]:
+        return rule.vmap(info.batch_size, tuple(in_dims[:n]), flat[:n], flat[n:])
+
+    _library.impl(name, autograd_kernel, "Autograd", with_keyset=True)
+    torch.library.register_vmap(op, vmap, lib=_library)
 
     def call(*inputs: Any) -> Result:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or transforms_active():
             return op(*inputs[:n], *inputs[n])
-        if _functorch_active() or forward_ad._current_level >= 0:
-            return transformed.apply(*inputs)
         if torch.is_grad_enabled() and _any_requires_grad(*inputs[:n]):
-            return apply(*inputs)
+            return apply_eager(*inputs)
         with _BelowAutograd():
             return run(*inputs[:n], *inputs[n])
 
