@@ -21,6 +21,9 @@ from torchconv._extension import binary
 
 ops = torch.ops.torchconv
 
+# By which a convolution can be forced; all but "auto" are in the CPU's table.
+ALGORITHMS = ("auto", *binary().conv_algorithms())
+
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 COMPLEX = (torch.complex64, torch.complex128)
 REAL_CONV_DTYPES = (*FLOATS, torch.int64)
@@ -307,8 +310,9 @@ def layouts(x: Tensor) -> dict[str, Tensor]:
         found["channels_last"] = x.contiguous(memory_format=torch.channels_last)
     if nd == 3:
         found["channels_last"] = x.contiguous(memory_format=torch.channels_last_3d)
-    # Every second element of a larger tensor, in every dimension.
-    room = torch.full([2 * n + 1 for n in x.shape], 55, dtype=x.dtype)
+    # Every second element of a larger tensor, in every dimension, the others NaN.
+    outside = math.nan if x.is_floating_point() or x.is_complex() else 1
+    room = torch.full([2 * n + 1 for n in x.shape], outside, dtype=x.dtype)
     view = room[tuple(slice(1, 2 * n + 1, 2) for n in x.shape)]
     found["sliced"] = view.copy_(x)
     # Dimensions stored in reverse order.

@@ -323,7 +323,7 @@ def conv_plan(
     _check_padding_mode(padding_mode, x_size, pads)
     _check_tensors(name, x, w, b)
     channels_last = conv_channels_last(
-        x_size, x_stride, w.size, w.stride, x.dtype, x.device.type
+        x_size, x_stride, w.size, w.stride, x.dtype, x.device.type, groups
     )
     args = (
         stride,
@@ -407,8 +407,11 @@ def conv_transpose_plan(
         )
     _check_tensors(name, x, w, b)
     channels_last = conv_channels_last(
-        x_size, x_stride, w.size, w.stride, x.dtype, x.device.type
+        x_size, x_stride, w.size, w.stride, x.dtype, x.device.type, groups
     )
+    if nd == 3 and x.device.type == "cpu":
+        # oneDNN does not take these, and the other 3-d backends return contiguous.
+        channels_last &= all(e < s for e, s in zip(extra, stride))
     # An output padding of a stride or more (possible when the dilation is larger) would
     # be read back as one more input position: there the input gets zeros instead.
     zeros = tuple(e // s for e, s in zip(extra, stride))

@@ -50,13 +50,19 @@ def suggests_channels_last_1d(size: Sequence[int], stride: Sequence[int]) -> boo
     )
 
 
-def _onednn_takes(dtype: torch.dtype) -> bool:
-    """Whether torch's 3-d CPU convolution of this dtype runs in oneDNN.
+def _onednn_takes(
+    x_size: Sequence[int], w_size: Sequence[int], dtype: torch.dtype, groups: int
+) -> bool:
+    """Whether torch's 3-d CPU convolution runs in oneDNN: ATen's ``use_mkldnn``.
 
-    Only there does it keep channels_last_3d; the other backends return contiguous.
+    Only there does it keep channels_last_3d; the other backends return contiguous. With a
+    single thread ATen leaves kernels that end in 1 x 1 to another backend; here they
+    count as with more threads, so that strides do not depend on them.
     """
     if dtype is torch.float32:
-        return True
+        large = x_size[0] * x_size[1] * x_size[2] * x_size[3] > 20480
+        wide = w_size[-1] > 3 and w_size[-2] > 3
+        return groups > 1 or wide or x_size[0] > 1 or large
     if dtype is torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if dtype is torch.float16:
@@ -71,6 +77,7 @@ def conv_channels_last(
     w_stride: Sequence[int],
     dtype: torch.dtype,
     device_type: str,
+    groups: int,
 ) -> bool:
     """Whether a convolution's result, and the gradients of both inputs, are
     channels_last.
@@ -87,7 +94,7 @@ def conv_channels_last(
         return False
     if device_type == "cuda":
         return dtype is not torch.float64
-    return len(x_size) == 4 or _onednn_takes(dtype)
+    return len(x_size) == 4 or _onednn_takes(x_size, w_size, dtype, groups)
 
 
 def memory_format(channels_last: bool, nd: int) -> torch.memory_format:
