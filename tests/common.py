@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hypothesis import settings
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,6 +32,12 @@ REAL_CONV_DTYPES = (*FLOATS, torch.int64)
 
 # torch.nn.functional.pad's names of the padding modes.
 PAD_MODES = {"zeros": "constant"} | {m: m for m in ("reflect", "replicate", "circular")}
+
+
+def examples(count: int) -> settings:
+    """How many examples hypothesis draws; a search for new ones draws more."""
+    searching = os.environ.get("HYPOTHESIS_PROFILE") == "search"
+    return settings(max_examples=count * (20 if searching else 1))
 
 
 def seeded(*key: object) -> torch.Generator:

@@ -17,6 +17,7 @@ from common import (
     conv_options,
     difference,
     each_isa,
+    examples,
     expanded,
     layouts,
     memory_format_of,
@@ -28,7 +29,7 @@ from common import (
     whole,
     wide,
 )
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -226,7 +227,7 @@ def test_strides_where_the_format_is_ambiguous(
 SMALL = st.integers(1, 4)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     st.integers(2, 3),
     st.booleans(),

@@ -15,6 +15,7 @@ from common import (
     assert_same,
     conv_args,
     conv_options,
+    examples,
     isa,
     isas,
     layouts,
@@ -24,7 +25,7 @@ from common import (
     torch_conv,
     whole,
 )
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -81,7 +82,7 @@ variants = st.sampled_from(isas())
 algorithms = st.sampled_from(COMPLETE)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(convs(), dtypes, variants, algorithms, st.data())
 def test_conv_equals_torch(
     problem: shapes.Conv, dtype: torch.dtype, cpu: str, algorithm: str, data: Any
@@ -104,7 +105,7 @@ def test_conv_equals_torch(
         assert_same(found, gw.to(dtype), "weight_grad")
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(convs())
 def test_conv_equals_reference(problem: shapes.Conv) -> None:
     assume(problem.products < 20_000)
@@ -119,7 +120,7 @@ def test_conv_equals_reference(problem: shapes.Conv) -> None:
     assert_same(gw, reference.conv_weight_grad(grad, x, w.shape, **options))
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(convs(), algorithms, variants)
 def test_conv_adjoint(problem: shapes.Conv, algorithm: str, cpu: str) -> None:
     """<forward(x, w), g> = <x, input_grad(g, w)> = <w, weight_grad(g, x)>."""
@@ -132,7 +133,7 @@ def test_conv_adjoint(problem: shapes.Conv, algorithm: str, cpu: str) -> None:
     assert forward == by_x == by_w
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(convs(), st.integers(-3, 3), st.integers(-3, 3))
 def test_conv_linear(problem: shapes.Conv, a: int, b: int) -> None:
     """In the input, and in the weight."""
@@ -147,7 +148,7 @@ def test_conv_linear(problem: shapes.Conv, a: int, b: int) -> None:
     assert_same(found, a * y + b * conv(x, w2, **options), "in the weight")
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(convs(modes=("circular",)), st.data())
 def test_conv_shift_equivariant(problem: shapes.Conv, data: Any) -> None:
     """On a circle, moving the input by a stride moves the output by one."""
@@ -173,7 +174,7 @@ def test_conv_shift_equivariant(problem: shapes.Conv, data: Any) -> None:
     assert_same(found, conv(x, w, **options).roll(steps, dims))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(convs(), st.data())
 def test_conv_by_parts(problem: shapes.Conv, data: Any) -> None:
     """Groups are convolutions side by side, filters and samples do not meet."""
@@ -213,7 +214,7 @@ def pools(draw: st.DrawFn) -> shapes.Pool:
     return problem
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(pools(), variants, st.sampled_from([torch.float32, torch.float16]), st.data())
 def test_max_pool_equals_torch(
     problem: shapes.Pool, cpu: str, dtype: torch.dtype, data: Any
@@ -236,7 +237,7 @@ def test_max_pool_equals_torch(
         assert_same(found, expected)
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(pools(), variants, st.booleans(), st.data())
 def test_avg_pool_equals_torch(
     problem: shapes.Pool, cpu: str, include: bool, data: Any
@@ -263,7 +264,7 @@ def test_avg_pool_equals_torch(
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.data())
 def test_adaptive_equals_torch(data: Any) -> None:
     nd = data.draw(st.integers(1, 3), label="nd")
@@ -287,7 +288,7 @@ def test_adaptive_equals_torch(data: Any) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(
     st.tuples(*[st.integers(1, 14)] * 2),
     st.tuples(*[st.integers(1, 4)] * 2),
