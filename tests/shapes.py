@@ -299,7 +299,31 @@ PADDED = [
     )
 ]
 
-CONVS = [*REAL, *TILES, *OPTIONS, *PADDED]
+# More than one cache block of pixels, channels or filters, of few products.
+BLOCKS = [
+    _conv("long_row", (1, 2, 6000), 3, 5, padding=2),
+    _conv("long_row_s2", (1, 3, 5001), 2, 4, stride=2, padding=1),
+    _conv("long_row_dw", (1, 3, 4100), 3, 3, padding=1, groups=3),
+    _conv("long_rows", (1, 3, 5, 1300), 5, 3, padding=1),
+    _conv("long_rows_1x1", (1, 9, 2, 1100), 20, 1),
+    _conv("large_plane", (1, 4, 90, 91), 6, 3, padding=1),
+    _conv("large_plane_s2", (2, 3, 120, 121), 8, 5, stride=2, padding=2),
+    _conv(
+        "large_plane_circular", (1, 3, 80, 81), 4, 3, padding=1, padding_mode="circular"
+    ),
+    _conv("large_plane_dw", (1, 5, 100, 101), 5, 5, padding=2, groups=5),
+    _conv("large_volume", (1, 2, 20, 30, 31), 3, 3, padding=1),
+    _conv("many_channels", (1, 700, 4, 5), 9, 3, padding=1),
+    _conv("many_channels_1x1", (2, 1100, 3, 3), 10, 1),
+    _conv("many_filters", (1, 9, 4, 5), 700, 3, padding=1),
+    _conv("many_groups", (1, 320, 5, 6), 640, 3, padding=1, groups=160),
+    _conv("many_channels_dw", (1, 300, 6, 7), 300, 3, padding=1, groups=300),
+    _conv("many_samples", (70, 3, 6, 7), 5, 3, padding=1),
+    _conv("many_taps", (1, 2, 40, 41), 3, 31, padding=15),
+    _conv("deep_and_wide", (1, 200, 7, 33), 40, 3, padding=1),
+]
+
+CONVS = [*REAL, *TILES, *OPTIONS, *PADDED, *BLOCKS]
 
 CONV_TRANSPOSES = [
     _transpose("gan_4x4s2", (1, 32, 4, 4), 16, 4, stride=2, padding=1),
@@ -394,6 +418,11 @@ POOLS = [
         (1, 0, 1),
         ceil_mode=True,
     ),
+    Pool("large_plane_k3s2p1", (1, 2, 90, 301), 3, 2, 1),
+    Pool("large_plane_k2s2", (1, 2, 130, 300), 2, 2),
+    Pool("long_row_k9s1p4", (1, 2, 5000), 9, 1, 4),
+    Pool("many_channels", (1, 700, 5, 6), 3, 2, 1),
+    Pool("large_volume", (1, 2, 20, 30, 31), 3, 2, 1),
     Pool("3d_k7_343_taps", (1, 2, 8, 8, 9), 7, 1, 3),
     Pool("empty_batch", (0, 3, 6, 6), 2),
     Pool("empty_batch_1d", (0, 3, 6), 2),
