@@ -6,23 +6,37 @@ namespace cpu {
 namespace TC_ISA {
 
 // Transposes an L x L block held in L vectors, by swapping ever larger halves.
-template <typename A>
-inline void transpose_block(Vec<A> (&rows)[kLanes<A>]) {
+// The shuffles' indices must be constants of the instruction stream, hence the
+// sequences.
+template <typename A, int Half, int... I>
+inline void transpose_step(
+    Vec<A> (&rows)[kLanes<A>],
+    std::integer_sequence<int, I...>) {
   constexpr int L = kLanes<A>;
   using Index = std::conditional_t<sizeof(A) == 4, int32_t, int64_t>;
-  for (int half = 1; half < L; half *= 2) {
-    Vec<Index> low, high;
-    for (int i = 0; i < L; ++i) {
-      low[i] = (i & half) == 0 ? i : L + (i ^ half);
-      high[i] = (i & half) == 0 ? (i ^ half) : L + i;
+  const Vec<Index> low = {((I & Half) == 0 ? I : L + (I ^ Half))...};
+  const Vec<Index> high = {((I & Half) == 0 ? (I ^ Half) : L + I)...};
+#pragma GCC unroll 16
+  for (int i = 0; i < L; ++i) {
+    if ((i & Half) == 0) {
+      const Vec<A> a = rows[i], b = rows[i | Half];
+      rows[i] = __builtin_shuffle(a, b, low);
+      rows[i | Half] = __builtin_shuffle(a, b, high);
     }
-    for (int i = 0; i < L; ++i) {
-      if ((i & half) == 0) {
-        const Vec<A> a = rows[i], b = rows[i | half];
-        rows[i] = __builtin_shuffle(a, b, low);
-        rows[i | half] = __builtin_shuffle(a, b, high);
-      }
-    }
+  }
+}
+template <typename A>
+inline void transpose_block(Vec<A> (&rows)[kLanes<A>]) {
+  constexpr std::make_integer_sequence<int, kLanes<A>> lanes;
+  transpose_step<A, 1>(rows, lanes);
+  if constexpr (kLanes<A> > 2) {
+    transpose_step<A, 2>(rows, lanes);
+  }
+  if constexpr (kLanes<A> > 4) {
+    transpose_step<A, 4>(rows, lanes);
+  }
+  if constexpr (kLanes<A> > 8) {
+    transpose_step<A, 8>(rows, lanes);
   }
 }
 
@@ -94,16 +108,27 @@ void pack_columns(
     for (int lane = 0; lane < width; lane += L) {
       const int lanes = std::min(L, std::max(0, valid - lane));
       Vec<A> block[L];
-      for (int i = 0; i < L; ++i) {
-        const S* row = from + (lane + i) * lane_stride;
-        block[i] = i >= lanes ? Vec<A>{}
-            : run == L        ? load_as(row)
-                              : load_as_partial(row, run);
+      if (lanes == L && run == L) {
+#pragma GCC unroll 16
+        for (int i = 0; i < L; ++i) {
+          block[i] = load_as(from + (lane + i) * lane_stride);
+        }
+      } else {
+#pragma GCC unroll 16
+        for (int i = 0; i < L; ++i) {
+          block[i] = i < lanes
+              ? load_as_partial(from + (lane + i) * lane_stride, run)
+              : Vec<A>{};
+        }
       }
       transpose_block<A>(block);
-      for (int i = 0; i < run; ++i) {
-        const int at = step > 0 ? i : run - 1 - i;
-        store(to + at * width + lane, block[i]);
+      const int64_t down = step > 0 ? width : -width;
+      A* row = to + lane + (step > 0 ? 0 : (run - 1) * width);
+#pragma GCC unroll 16
+      for (int i = 0; i < L; ++i) {
+        if (i < run) {
+          store(row + i * down, block[i]);
+        }
       }
     }
     r0 += run;
@@ -141,17 +166,21 @@ void store_tile(
       for (int p0 = 0; p0 < rows; p0 += L) {
         const int count = std::min(L, rows - p0);
         Vec<A> block[L];
+#pragma GCC unroll 16
         for (int i = 0; i < L; ++i) {
           block[i] = i < count ? load(acc + (p0 + i) * width + lane) + add
                                : Vec<A>{};
         }
         transpose_block<A>(block);
-        for (int l = 0; l < lanes; ++l) {
-          S* to = dst + (lane + l) * lane_stride + p0;
-          if (count == L) {
-            store_as(to, block[l]);
-          } else {
-            store_as_partial(to, block[l], count);
+        S* to = dst + lane * lane_stride + p0;
+#pragma GCC unroll 16
+        for (int l = 0; l < L; ++l) {
+          if (l < lanes) {
+            if (count == L) {
+              store_as(to + l * lane_stride, block[l]);
+            } else {
+              store_as_partial(to + l * lane_stride, block[l], count);
+            }
           }
         }
       }
