@@ -46,6 +46,7 @@ CXX_FLAGS = [
     "-fno-trapping-math",
     "-Wall",
     "-Wno-psabi",
+    "-Wno-uninitialized",
     "-Wno-maybe-uninitialized",  # in the compiler's own intrinsics headers
     TARGET_MACRO,
 ]

@@ -148,7 +148,10 @@ Tensor conv_input_grad(
       dtype_of(gy, op),
       op);
   STD_TORCH_CHECK(
-      gy.dim() == w.dim(), "torchconv::", op, ": grad and weight differ in rank");
+      gy.dim() == w.dim(),
+      "torchconv::",
+      op,
+      ": grad and weight differ in rank");
   check_grad(p, gy, op);
   const auto b = dense_bias(bias, p.in_channels, gy, op);
   Tensor gx = allocate(input_size, gy.scalar_type(), channels_last);

@@ -8,8 +8,9 @@ namespace torchconv {
 namespace {
 
 void run(int64_t n, int64_t grain, RangeFn fn, void* context) {
-  torch::stable::parallel_for(
-      0, n, grain, [=](int64_t begin, int64_t end) { fn(context, begin, end); });
+  torch::stable::parallel_for(0, n, grain, [=](int64_t begin, int64_t end) {
+    fn(context, begin, end);
+  });
 }
 
 int threads() {

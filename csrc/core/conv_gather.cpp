@@ -51,7 +51,8 @@ void add_phases(
     if (p0 >= last) {
       continue;
     }
-    AxisRun run{p0, s, (last - p0 + s - 1) / s, 0, s / g, 0, 1, -dil / g, 0, true};
+    AxisRun run{
+        p0, s, (last - p0 + s - 1) / s, 0, s / g, 0, 1, -dil / g, 0, true};
     // Taps t with t * dil = phase (mod s): t0, t0 + s/g, ...
     int64_t t0 = 0;
     while (t0 < s / g && residue(t0 * dil - phase, s) != 0) {
@@ -104,8 +105,8 @@ GatherView gather_view(const ConvProblem& p, Pass pass) {
     border(p, d, &first, &last);
     const auto add_border = [&](int64_t begin, int64_t end) {
       if (begin < end) {
-        v.runs[d].push_back(AxisRun{
-            begin, 1, end - begin, 0, 1, p.kernel[d], 0, 0, 0, false});
+        v.runs[d].push_back(
+            AxisRun{begin, 1, end - begin, 0, 1, p.kernel[d], 0, 0, 0, false});
       }
     };
     add_border(0, first);
@@ -138,8 +139,7 @@ void GatherView::pairs(
       continue;
     }
     for (int64_t j = 0; j < run.taps; ++j) {
-      const int64_t o =
-          q + p.low[d] - (run.t0 + j * run.tstep) * p.dilation[d];
+      const int64_t o = q + p.low[d] - (run.t0 + j * run.tstep) * p.dilation[d];
       if (o >= 0 && o % p.stride[d] == 0 && o / p.stride[d] < p.out[d]) {
         out.push_back({j, o / p.stride[d]});
       }

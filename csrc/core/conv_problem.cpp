@@ -81,9 +81,7 @@ double conv_bytes(const ConvProblem& p) {
 
 ConvProblem simplified(const ConvProblem& problem) {
   ConvProblem p = problem;
-  const auto trivial = [&](int d) {
-    return pointwise(p, d) && p.in[d] == 1;
-  };
+  const auto trivial = [&](int d) { return pointwise(p, d) && p.in[d] == 1; };
   if (trivial(2) && !trivial(1)) {
     swap_dims(p, 1, 2);
   } else if (trivial(2) && trivial(1) && !trivial(0)) {

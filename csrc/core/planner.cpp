@@ -45,9 +45,9 @@ const ConvAlgorithm* choose_conv(
     }
   }
   if (best == nullptr) {
-    *error = any ? std::string("no algorithm computes this ") + pass_name(pass)
-                 : "unknown algorithm '" + name + "': expected one of " +
-            names(table);
+    *error = any
+        ? std::string("no algorithm computes this ") + pass_name(pass)
+        : "unknown algorithm '" + name + "': expected one of " + names(table);
   }
   return best;
 }

@@ -137,15 +137,17 @@ void channel_sum_kernel(const ChannelSum& p, const void* xv, void* outv) {
   });
 }
 
-template void channel_sum_kernel<float>(
-    const ChannelSum&, const void*, void*);
-template void channel_sum_kernel<double>(
-    const ChannelSum&, const void*, void*);
+template void channel_sum_kernel<float>(const ChannelSum&, const void*, void*);
+template void channel_sum_kernel<double>(const ChannelSum&, const void*, void*);
 template void channel_sum_kernel<half>(const ChannelSum&, const void*, void*);
 template void channel_sum_kernel<bfloat16>(
-    const ChannelSum&, const void*, void*);
+    const ChannelSum&,
+    const void*,
+    void*);
 template void channel_sum_kernel<int64_t>(
-    const ChannelSum&, const void*, void*);
+    const ChannelSum&,
+    const void*,
+    void*);
 
 } // namespace TC_ISA
 } // namespace cpu

@@ -24,10 +24,8 @@ double fma_rate(DType dtype) {
 
 double tile_cost(const ConvProblem& p, Pass pass, bool columns) {
   const int64_t L = vector_lanes(p.dtype);
-  const int64_t lanes =
-      pass == Pass::input_grad ? p.in_group() : p.out_group();
-  const double used =
-      static_cast<double>(lanes) / ((lanes + L - 1) / L * L);
+  const int64_t lanes = pass == Pass::input_grad ? p.in_group() : p.out_group();
+  const double used = static_cast<double>(lanes) / ((lanes + L - 1) / L * L);
   const double product = conv_flops(p) / 2;
   const double source = 1.0 * p.batch *
       (pass == Pass::input_grad ? p.out_channels * p.out_pixels()

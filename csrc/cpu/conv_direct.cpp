@@ -100,9 +100,9 @@ void direct_run(
   }
 }
 
-#define TC_INSTANTIATE(S)                                                  \
-  template int64_t direct_workspace<S>(const ConvProblem&, Pass, int);     \
-  template void direct_run<S>(                                             \
+#define TC_INSTANTIATE(S)                                              \
+  template int64_t direct_workspace<S>(const ConvProblem&, Pass, int); \
+  template void direct_run<S>(                                         \
       const ConvProblem&, Pass, const ConvTensors&, void*);
 TC_INSTANTIATE(float)
 TC_INSTANTIATE(double)

@@ -101,9 +101,9 @@ void im2col_run(
   }
 }
 
-#define TC_INSTANTIATE(S)                                                  \
-  template int64_t im2col_workspace<S>(const ConvProblem&, Pass, int);     \
-  template void im2col_run<S>(                                             \
+#define TC_INSTANTIATE(S)                                              \
+  template int64_t im2col_workspace<S>(const ConvProblem&, Pass, int); \
+  template void im2col_run<S>(                                         \
       const ConvProblem&, Pass, const ConvTensors&, void*);
 TC_INSTANTIATE(float)
 TC_INSTANTIATE(double)

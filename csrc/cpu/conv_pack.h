@@ -81,8 +81,7 @@ void pack_columns(
       }
       for (; lane < width; lane += L) {
         store(
-            to + lane,
-            load_as_partial(from + lane, std::max(0, valid - lane)));
+            to + lane, load_as_partial(from + lane, std::max(0, valid - lane)));
       }
     }
     return;
@@ -168,8 +167,8 @@ void store_tile(
         Vec<A> block[L];
 #pragma GCC unroll 16
         for (int i = 0; i < L; ++i) {
-          block[i] = i < count ? load(acc + (p0 + i) * width + lane) + add
-                               : Vec<A>{};
+          block[i] =
+              i < count ? load(acc + (p0 + i) * width + lane) + add : Vec<A>{};
         }
         transpose_block<A>(block);
         S* to = dst + lane * lane_stride + p0;

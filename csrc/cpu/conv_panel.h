@@ -28,13 +28,14 @@ struct PanelJob {
       const AxisRun& r0,
       const AxisRun& r1,
       const AxisRun& r2)
-      : v(v), run{r0, r1, r2}, cut(v.lanes, r0.count * r1.count * r2.count) {
+      : v(v),
+        run{r0, r1, r2},
+        cut(v.lanes, r0.count * r1.count * r2.count) {
     taps = r0.taps * r1.taps * r2.taps;
     n = v.red * taps;
     pixels = r0.count * r1.count * r2.count;
     affine = r0.affine && r1.affine && r2.affine;
-    rows = static_cast<int>(
-        std::min<int64_t>(pixels, tile_rows(cut.wide)));
+    rows = static_cast<int>(std::min<int64_t>(pixels, tile_rows<A>(cut.wide)));
     tiles = (pixels + rows - 1) / rows;
     const int64_t tile_bytes = std::max<int64_t>(1, n * rows * sizeof(A));
     block_tiles =
@@ -165,8 +166,7 @@ struct PanelJob {
       each(0, [&](const AxisPair& q0) {
         each(1, [&](const AxisPair& q1) {
           each(2, [&](const AxisPair& q2) {
-            const int64_t j =
-                (q0.j * run[1].taps + q1.j) * run[2].taps + q2.j;
+            const int64_t j = (q0.j * run[1].taps + q1.j) * run[2].taps + q2.j;
             const S* from = src + q0.source * v.src.s[0] +
                 q1.source * v.src.s[1] + q2.source * v.src.s[2];
             for (int64_t c = 0; c < v.red; ++c) {

@@ -30,13 +30,13 @@ struct RowsJob {
       const AxisRun& r1,
       const AxisRun& r2,
       int threads)
-      : v(v), run{r0, r1, r2} {
+      : v(v),
+        run{r0, r1, r2} {
     taps = r0.taps * r1.taps * r2.taps;
     n = v.red * taps;
     // In place a whole vector must lie inside the row, so that the last one
     // can be moved back to end with it.
-    in_place = kNative && v.src.s[2] == 1 && r2.a == 1 &&
-        r2.count >= kSlack;
+    in_place = kNative && v.src.s[2] == 1 && r2.a == 1 && r2.count >= kSlack;
     for (int d = 0; d < 3; ++d) {
       block[d] = d == 2 ? run[d].count : 1;
       in_place = in_place && run[d].taps > 0 &&
@@ -108,8 +108,8 @@ struct RowsJob {
     const double rows = 1.0 * r0.count * r1.count;
     const int64_t vectors = (r2.count + L - 1) / L;
     // Fewer than 8 chains leave the multiply-adds waiting for one another.
-    const int64_t tile =
-        std::min<int64_t>(v.lanes, kMaxTileRows) * std::min<int64_t>(vectors, 4);
+    const int64_t tile = std::min<int64_t>(v.lanes, kMaxTileRows) *
+        std::min<int64_t>(vectors, 4);
     const double wait = tile < 8 ? 8.0 / tile : 1.0;
     const bool dense_out = r2.step * v.dst.s[2] == 1;
     const double read =
@@ -186,7 +186,10 @@ struct RowsJob {
       cell.step[0] = axis[0].a * layout.s[0];
       cell.step[1] = axis[1].a * layout.s[1];
       each_reduction(
-          v.red, run, false, [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
+          v.red,
+          run,
+          false,
+          [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
             *off++ = c * layout.c + j0 * axis[0].b * layout.s[0] +
                 j1 * axis[1].b * layout.s[1] + j2 * axis[2].b;
           });
@@ -204,15 +207,7 @@ struct RowsJob {
         });
     if (n > 0) {
       pack_strip(
-          from,
-          v.src,
-          v.src_size,
-          v.mode,
-          v.red,
-          false,
-          axis,
-          layout,
-          t.strip);
+          from, v.src, v.src_size, v.mode, v.red, false, axis, layout, t.strip);
     }
   }
 
@@ -274,7 +269,7 @@ struct RowsJob {
               : columns.first;
           const int64_t count = in_place ? width : columns.valid;
           const TileCut tiles(
-              last_lane - first_lane, tile_rows(columns.vectors));
+              last_lane - first_lane, tile_rows<A>(columns.vectors));
           for (int64_t k = 0; k < tiles.tiles; ++k) {
             const int64_t lane = first_lane + tiles.begin(k);
             tile_function<A, true>(tiles.rows(k), columns.vectors)(
@@ -319,8 +314,7 @@ struct RowsJob {
     weight_offsets(v, run, false, shared.w_off);
     if constexpr (!kNative) {
       for (int64_t i = 0; i < v.p.groups * v.lanes; ++i) {
-        const S* from =
-            w + i / v.lanes * v.w_group + i % v.lanes * v.w_lane;
+        const S* from = w + i / v.lanes * v.w_group + i % v.lanes * v.w_lane;
         for (int64_t r = 0; r < n; ++r) {
           shared.w[i * n + r] = static_cast<A>(from[shared.w_off[r]]);
         }

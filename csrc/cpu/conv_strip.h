@@ -34,7 +34,9 @@ struct StripJob {
       const AxisRun& r1,
       const AxisRun& r2,
       int threads)
-      : v(v), run{r0, r1, r2}, cut(v.lanes, 1) {
+      : v(v),
+        run{r0, r1, r2},
+        cut(v.lanes, 1) {
     taps = r0.taps * r1.taps * r2.taps;
     n = v.red * taps;
     inner = v.src.c == 1 && v.red > 1;
@@ -79,8 +81,8 @@ struct StripJob {
     // With few pixels the weights are most of the bytes: then a thread packs
     // the columns it is about to use into its L2 instead of all of them going
     // through memory, and strips are packed again for each block of columns.
-    private_panels = v.p.batch * v.src_size[0] * v.src_size[1] *
-                v.src_size[2] * cut.blocks <
+    private_panels =
+        v.p.batch * v.src_size[0] * v.src_size[1] * v.src_size[2] * cut.blocks <
             v.lanes * taps &&
         v.p.groups * cut.blocks >= threads;
     const int64_t cells = v.p.batch * v.p.groups * block_count();
@@ -98,8 +100,8 @@ struct StripJob {
     const double n = 1.0 * v.red * r0.taps * r1.taps * r2.taps;
     const double pixels = 1.0 * r0.count * r1.count * r2.count;
     const int64_t vectors = (v.lanes + L - 1) / L;
-    const int64_t tile =
-        std::min<int64_t>(r2.count, kMaxTileRows) * std::min<int64_t>(vectors, 4);
+    const int64_t tile = std::min<int64_t>(r2.count, kMaxTileRows) *
+        std::min<int64_t>(vectors, 4);
     const double wait = tile < 8 ? 8.0 / tile : 1.0;
     const bool rows = v.dst.c != 1 && r2.step * v.dst.s[2] == 1;
     const double store = v.dst.c == 1 ? 0.1 : rows ? 0.5 : 1.0;
@@ -124,11 +126,12 @@ struct StripJob {
       const StripAxis (&axis)[3],
       const StripLayout& layout,
       int64_t* off) const {
-    each_reduction(v.red, run, inner, [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
-      *off++ = c * layout.c + (j0 * axis[0].sb + axis[0].s0) * layout.s[0] +
-          (j1 * axis[1].sb + axis[1].s0) * layout.s[1] +
-          (j2 * axis[2].sb + axis[2].s0) * layout.s[2];
-    });
+    each_reduction(
+        v.red, run, inner, [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
+          *off++ = c * layout.c + (j0 * axis[0].sb + axis[0].s0) * layout.s[0] +
+              (j1 * axis[1].sb + axis[1].s0) * layout.s[1] +
+              (j2 * axis[2].sb + axis[2].s0) * layout.s[2];
+        });
   }
 
   struct Thread {
@@ -150,8 +153,8 @@ struct StripJob {
   Shared take_shared(Scratch& scratch) const {
     Shared s;
     s.w_off = scratch.take<int64_t>(n);
-    s.panels = scratch.take<A>(
-        private_panels ? 0 : v.p.groups * cut.vectors * L * n);
+    s.panels =
+        scratch.take<A>(private_panels ? 0 : v.p.groups * cut.vectors * L * n);
     return s;
   }
   int64_t workspace(int threads) const {
@@ -205,9 +208,10 @@ struct StripJob {
       }
       if (!same) {
         int64_t* off = t.off;
-        each_reduction(v.red, run, inner, [&](int64_t c, int64_t, int64_t, int64_t) {
-          *off++ = c * v.src.c;
-        });
+        each_reduction(
+            v.red, run, inner, [&](int64_t c, int64_t, int64_t, int64_t) {
+              *off++ = c * v.src.c;
+            });
       }
       return;
     }
@@ -242,7 +246,7 @@ struct StripJob {
       S* dst) const {
     alignas(64) A acc[kMaxTileRows * kMaxTileVectors * L];
     const int width = b.vectors * L;
-    const TileCut tiles(cell.count[2], tile_rows(b.vectors));
+    const TileCut tiles(cell.count[2], tile_rows<A>(b.vectors));
     S* to = dst + cell.sample * v.dst.n + cell.group * v.dst_group +
         b.first * v.dst.c;
     const int64_t pixel = run[2].step * v.dst.s[2];
@@ -305,52 +309,53 @@ struct StripJob {
         run[1].count * run[2].count * lanes * n;
     if (private_panels) {
       const int64_t tasks = v.p.groups * cut.blocks;
-      parallel_for(tasks, task_grain(tasks, work), [&](int64_t begin, int64_t end) {
-        const Thread t = mine();
-        Cell cell;
-        for (int64_t task = begin; task < end; ++task) {
-          const int64_t g = task / cut.blocks;
-          const ColumnBlock b = cut.block(task % cut.blocks);
-          pack_panel<S>(v, w, g, b, n, shared.w_off, t.panel);
-          for (int64_t i = 0; i < v.p.batch; ++i) {
-            for (int64_t k = 0; k < block_count(); ++k) {
-              enter(
-                  cell, (i * v.p.groups + g) * block_count() + k, src, t);
-              compute(
-                  cell,
-                  b,
-                  t.off,
-                  t.panel,
-                  bias == nullptr ? nullptr : bias + g * lanes,
-                  dst);
+      parallel_for(
+          tasks, task_grain(tasks, work), [&](int64_t begin, int64_t end) {
+            const Thread t = mine();
+            Cell cell;
+            for (int64_t task = begin; task < end; ++task) {
+              const int64_t g = task / cut.blocks;
+              const ColumnBlock b = cut.block(task % cut.blocks);
+              pack_panel<S>(v, w, g, b, n, shared.w_off, t.panel);
+              for (int64_t i = 0; i < v.p.batch; ++i) {
+                for (int64_t k = 0; k < block_count(); ++k) {
+                  enter(cell, (i * v.p.groups + g) * block_count() + k, src, t);
+                  compute(
+                      cell,
+                      b,
+                      t.off,
+                      t.panel,
+                      bias == nullptr ? nullptr : bias + g * lanes,
+                      dst);
+                }
+              }
             }
-          }
-        }
-      });
+          });
       return;
     }
     pack_all_panels<S>(v, w, cut, n, shared.w_off, shared.panels);
     const int64_t tasks = cells * chunks;
-    parallel_for(tasks, task_grain(tasks, work), [&](int64_t begin, int64_t end) {
-      const Thread t = mine();
-      Cell cell;
-      for (int64_t task = begin; task < end; ++task) {
-        enter(cell, task / chunks, src, t);
-        const int64_t chunk = task % chunks;
-        for (int64_t i = cut.blocks * chunk / chunks;
-             i < cut.blocks * (chunk + 1) / chunks;
-             ++i) {
-          const ColumnBlock b = cut.block(i);
-          compute(
-              cell,
-              b,
-              t.off,
-              shared.panels + (cell.group * lanes + b.first) * n,
-              bias == nullptr ? nullptr : bias + cell.group * lanes,
-              dst);
-        }
-      }
-    });
+    parallel_for(
+        tasks, task_grain(tasks, work), [&](int64_t begin, int64_t end) {
+          const Thread t = mine();
+          Cell cell;
+          for (int64_t task = begin; task < end; ++task) {
+            enter(cell, task / chunks, src, t);
+            const int64_t chunk = task % chunks;
+            for (int64_t i = cut.blocks * chunk / chunks;
+                 i < cut.blocks * (chunk + 1) / chunks;
+                 ++i) {
+              const ColumnBlock b = cut.block(i);
+              compute(
+                  cell,
+                  b,
+                  t.off,
+                  shared.panels + (cell.group * lanes + b.first) * n,
+                  bias == nullptr ? nullptr : bias + cell.group * lanes,
+                  dst);
+            }
+          }
+        });
   }
 };
 

@@ -5,12 +5,16 @@ namespace torchconv {
 namespace cpu {
 extern const ConvAlgorithm kConvDirect;
 extern const ConvAlgorithm kConvIm2col;
+extern const ConvAlgorithm kConvDepthwise;
+extern const ConvAlgorithm kConvGrouped;
 } // namespace cpu
 
 const std::vector<const ConvAlgorithm*>& cpu_conv_algorithms() {
   static const std::vector<const ConvAlgorithm*> table = {
       &cpu::kConvDirect,
       &cpu::kConvIm2col,
+      &cpu::kConvDepthwise,
+      &cpu::kConvGrouped,
   };
   return table;
 }

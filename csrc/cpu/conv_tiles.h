@@ -48,8 +48,7 @@ Method method(
   if (!strips || !r0.affine || !r1.affine || !r2.affine) {
     return Method::panel;
   }
-  return RowsJob<S>::cycles(v, r0, r1, r2) <
-          StripJob<S>::cycles(v, r0, r1, r2)
+  return RowsJob<S>::cycles(v, r0, r1, r2) < StripJob<S>::cycles(v, r0, r1, r2)
       ? Method::rows
       : Method::strip;
 }

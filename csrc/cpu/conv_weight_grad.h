@@ -28,7 +28,10 @@ struct WeightGradJob {
   int64_t pixels; // of a block, at most
 
   WeightGradJob(const ConvProblem& problem, bool im2col)
-      : p(problem), im2col(im2col), taps(p.taps()), cut(1, 1) {
+      : p(problem),
+        im2col(im2col),
+        taps(p.taps()),
+        cut(1, 1) {
     const GatherView v = gather_view(p, Pass::forward);
     const int64_t c = p.in_group();
     for (int d = 0; d < 3; ++d) {
@@ -36,14 +39,15 @@ struct WeightGradJob {
     }
     // Enough rows for each packed gy element to be used some 512 times, and
     // no more, so that there are tasks for many threads.
-    const int64_t enough = std::max<int64_t>(
-        kMaxTileRows * 2, (512 + taps - 1) / taps);
+    const int64_t enough =
+        std::max<int64_t>(kMaxTileRows * 2, (512 + taps - 1) / taps);
     chunks = std::max<int64_t>(1, (c + enough / 2) / enough);
     channels = (c + chunks - 1) / chunks;
     chunks = (c + channels - 1) / channels;
     tap_rows = !im2col && channels < 7 && p.kernel[2] > channels;
-    const int64_t rows =
-        im2col ? channels * taps : tap_rows ? p.kernel[2] : channels;
+    const int64_t rows = im2col ? channels * taps
+        : tap_rows              ? p.kernel[2]
+                                : channels;
     cut = ColumnCut<A>(p.out_group(), rows);
     inner = !im2col && p.x.c == 1 && c > 1;
     in_place = !im2col && std::is_same_v<S, A> && taps == 1;
@@ -161,8 +165,7 @@ struct WeightGradJob {
       for (int d = 0; d < 3; ++d) {
         step[d] = axis[d].sa * layout.s[d];
       }
-      pack_strip(
-          x, p.x, p.in, p.mode, channel_count, inner, axis, layout, t.x);
+      pack_strip(x, p.x, p.in, p.mode, channel_count, inner, axis, layout, t.x);
     }
     int64_t* off = t.x_off;
     each_pixel(b, [&](int64_t d, int64_t h, int64_t w) {
@@ -170,9 +173,8 @@ struct WeightGradJob {
     });
     const int width = vectors * L;
     const int64_t row_count = tap_rows ? p.kernel[2] : channel_count;
-    const TileCut tiles(row_count, tile_rows(vectors));
-    const int64_t row_step =
-        tap_rows ? axis[2].sb * layout.s[2] : layout.c;
+    const TileCut tiles(row_count, tile_rows<A>(vectors));
+    const int64_t row_step = tap_rows ? axis[2].sb * layout.s[2] : layout.c;
     const int64_t acc_step = tap_rows ? width : taps * width;
     for (int64_t o = 0; o < (tap_rows ? channel_count : 1); ++o) {
       for (int64_t j0 = 0; j0 < p.kernel[0]; ++j0) {
@@ -186,11 +188,12 @@ struct WeightGradJob {
             } else {
               a += o * layout.c;
             }
-            const int64_t tap =
-                (j0 * p.kernel[1] + j1) * p.kernel[2] + j2;
+            const int64_t tap = (j0 * p.kernel[1] + j1) * p.kernel[2] + j2;
             A* acc = t.acc + (o * taps + tap) * width;
             for (int64_t i = 0; i < tiles.tiles; ++i) {
-              (gy_off != nullptr ? tile_function<A, true> : tile_function<A, false>)(tiles.rows(i), vectors)(
+              (gy_off != nullptr
+                   ? tile_function<A, true>
+                   : tile_function<A, false>)(tiles.rows(i), vectors)(
                   a + tiles.begin(i) * row_step,
                   t.x_off,
                   row_step,
@@ -234,20 +237,19 @@ struct WeightGradJob {
             const int64_t s2 = source(2, j2);
             const bool outside = s0 < 0 || s1 < 0 || s2 < 0;
             const S* from = x +
-                (outside ? 0
-                         : s0 * p.x.s[0] + s1 * p.x.s[1] + s2 * p.x.s[2]);
+                (outside ? 0 : s0 * p.x.s[0] + s1 * p.x.s[1] + s2 * p.x.s[2]);
             for (int64_t c = 0; c < channel_count; ++c) {
-              to[c * taps] =
-                  outside ? A(0) : static_cast<A>(from[c * p.x.c]);
+              to[c * taps] = outside ? A(0) : static_cast<A>(from[c * p.x.c]);
             }
           }
         }
       }
     });
     const int width = vectors * L;
-    const TileCut tiles(rows, tile_rows(vectors));
+    const TileCut tiles(rows, tile_rows<A>(vectors));
     for (int64_t i = 0; i < tiles.tiles; ++i) {
-      (gy_off != nullptr ? tile_function<A, true> : tile_function<A, false>)(tiles.rows(i), vectors)(
+      (gy_off != nullptr ? tile_function<A, true>
+                         : tile_function<A, false>)(tiles.rows(i), vectors)(
           t.x + tiles.begin(i),
           t.x_off,
           1,
@@ -302,8 +304,7 @@ struct WeightGradJob {
         pack_columns(
             gy_from, p.y.c, t.gy_off, b.pixels, columns.valid, width, t.gy);
       }
-      const S* from =
-          x + sample * p.x.n + (g * p.in_group() + c0) * p.x.c;
+      const S* from = x + sample * p.x.n + (g * p.in_group() + c0) * p.x.c;
       if (im2col) {
         accumulate_columns(
             from, channel_count, b, gy, gy_off, columns.vectors, t);

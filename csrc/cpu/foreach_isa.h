@@ -72,11 +72,11 @@
 #undef TC_AVX512
 #pragma GCC pop_options
 
-#define TC_DISPATCH(...)                                             \
-  (::torchconv::cpu::active_isa() == ::torchconv::cpu::Isa::avx512   \
-       ? &::torchconv::cpu::avx512::__VA_ARGS__                      \
+#define TC_DISPATCH(...)                                               \
+  (::torchconv::cpu::active_isa() == ::torchconv::cpu::Isa::avx512     \
+       ? &::torchconv::cpu::avx512::__VA_ARGS__                        \
        : ::torchconv::cpu::active_isa() == ::torchconv::cpu::Isa::avx2 \
-       ? &::torchconv::cpu::avx2::__VA_ARGS__                        \
+       ? &::torchconv::cpu::avx2::__VA_ARGS__                          \
        : &::torchconv::cpu::baseline::__VA_ARGS__)
 
 #else

@@ -33,9 +33,13 @@ using TileFn = void (*)(
     int64_t as,
     bool add);
 
-// Rows of a tile that is V vectors wide.
+// Rows of a tile that is V vectors wide. Integers, which no one trains with,
+// get few tile sizes: each costs compile time on every instruction set.
+template <typename A>
 constexpr int tile_rows(int V) {
-  return kRegisters == 32 ? (V == 4 ? 7 : 14) : (V == 2 ? 6 : 12);
+  return std::is_integral_v<A> ? 4
+      : kRegisters == 32       ? (V == 4 ? 7 : 14)
+                               : (V == 2 ? 6 : 12);
 }
 constexpr int kMaxTileRows = kRegisters == 32 ? 14 : 12;
 constexpr int kMaxTileVectors = kRegisters == 32 ? 4 : 2;
@@ -107,21 +111,22 @@ inline TileFn<A> tile_function(int rows, int vectors) {
   if constexpr (kMaxTileVectors == 4) {
     if (vectors == 4) {
       return tile_of_rows<A, 4, Indexed>(
-          rows, std::make_integer_sequence<int, tile_rows(4)>());
+          rows, std::make_integer_sequence<int, tile_rows<A>(4)>());
     }
   }
   return vectors == 2
       ? tile_of_rows<A, 2, Indexed>(
-            rows, std::make_integer_sequence<int, tile_rows(2)>())
+            rows, std::make_integer_sequence<int, tile_rows<A>(2)>())
       : tile_of_rows<A, 1, Indexed>(
-            rows, std::make_integer_sequence<int, tile_rows(1)>());
+            rows, std::make_integer_sequence<int, tile_rows<A>(1)>());
 }
 
 // Cuts `size` rows into tiles of nearly equal height, none above `most`.
 struct TileCut {
   int64_t size, tiles;
   TileCut(int64_t size, int64_t most)
-      : size(size), tiles((size + most - 1) / most) {}
+      : size(size),
+        tiles((size + most - 1) / most) {}
   int64_t begin(int64_t i) const {
     return size * i / tiles;
   }
@@ -145,7 +150,8 @@ struct ColumnCut {
   int wide;
   int64_t wide_blocks, blocks;
   ColumnCut(int64_t columns, int64_t rows)
-      : columns(columns), vectors((columns + L - 1) / L) {
+      : columns(columns),
+        vectors((columns + L - 1) / L) {
     wide = rows <= 7 && vectors >= 4 && kMaxTileVectors == 4 ? 4 : 2;
     wide_blocks = vectors / wide;
     const int64_t rest = vectors % wide;

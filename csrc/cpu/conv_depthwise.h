@@ -1,0 +1,22 @@
+// What the algorithms that work by strips share: see conv_depthwise_strip.h.
+#pragma once
+
+#include "core/conv_algorithm.h"
+#include "cpu/conv_depthwise_strip.h"
+
+namespace torchconv {
+namespace cpu {
+
+StripShape active_strip_shape(const ConvProblem& p, Pass pass);
+
+// The answers of a row of the table.
+int64_t strip_workspace(const ConvProblem& p, Pass pass, int threads);
+double strip_cost(const ConvProblem& p, Pass pass);
+void strip_run(
+    const ConvProblem& p,
+    Pass pass,
+    const ConvTensors& t,
+    void* workspace);
+
+} // namespace cpu
+} // namespace torchconv
