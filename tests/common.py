@@ -25,6 +25,7 @@ ops = torch.ops.torchconv
 
 # By which a convolution can be forced; all but "auto" are in the CPU's table.
 ALGORITHMS = ("auto", *binary().conv_algorithms())
+COMPLETE = ("auto", "direct", "im2col")  # take every problem
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 COMPLEX = (torch.complex64, torch.complex128)

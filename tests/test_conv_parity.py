@@ -16,6 +16,7 @@ import shapes
 import torch
 from common import (
     ALGORITHMS,
+    COMPLETE,
     COMPLEX,
     FLOATS,
     REAL_CONV_DTYPES,
@@ -40,13 +41,13 @@ from torch import Tensor
 
 from torchconv import functional as TF
 
-# Those that take every problem; the others may refuse, with a reason.
-COMPLETE = ("auto", "direct", "im2col")
+# Those that may refuse, with a reason.
 SPECIAL = [algorithm for algorithm in ALGORITHMS if algorithm not in COMPLETE]
 
 # Layers that an algorithm exists for.
 MADE_FOR = {
     "depthwise": ("mobilenet_dw3x3", "convnext_dw7x7", "tcn_dw_k31", "x3d_dw3x3x3"),
+    "grouped": ("resnext_3x3g",),
 }
 
 named = {"ids": lambda value: getattr(value, "name", str(value))}
@@ -156,7 +157,7 @@ def test_special_algorithms_take_their_layers(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", SPECIAL)
 def test_special_algorithms_refuse_with_their_reason(algorithm: str) -> None:
-    problem = shapes.one("resnet_stem_7x7s2")  # nobody's specialty
+    problem = shapes.one("resnet_3x3")  # nobody's specialty
     tensors, _ = whole_case(problem)
     found = conv_passes(problem, *(t.float() for t in tensors), algorithm)
     for result in found.values():
