@@ -300,12 +300,56 @@ bool scatter_vectors(const PoolCodes& k, const void* grad, void* gx) {
   return false;
 }
 
+// Whether every plane lies gapless and codes are positions: then a plane is
+// one loop over two arrays.
+template <typename C>
+bool gapless_planes(const PoolCodes& k) {
+  if constexpr (std::is_same_v<C, uint8_t>) {
+    return false;
+  }
+  const auto gapless = [](const int64_t size[3], const int64_t stride[3]) {
+    const Plane plane(size, stride);
+    return plane.dense && plane.step <= 1;
+  };
+  return gapless(k.p.in, k.p.x_stride) && gapless(k.p.out, k.p.y_stride) &&
+      gapless(k.p.out, k.c_stride);
+}
+
+// f(n, c, codes of that plane) for every plane.
+template <typename C, typename F>
+void for_each_plane(const PoolCodes& k, int64_t work, const F& f) {
+  const int64_t channels = k.p.channels;
+  parallel_for(
+      k.p.batch * channels, pool_grain(work), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t n = i / channels, c = i % channels;
+          f(n,
+            c,
+            static_cast<const C*>(k.codes) + n * k.c_stride_n +
+                c * k.c_stride_c);
+        }
+      });
+}
+
 // Moves bits only, so the type is the element's size.
 template <typename B, typename C>
 void gather(const PoolCodes& k, const void* xv, void* outv) {
   const PoolProblem& p = k.p;
   const B* x = static_cast<const B*>(xv);
   B* out = static_cast<B*>(outv);
+  if (gapless_planes<C>(k)) {
+    const uint64_t size = pool_in_plane(p);
+    const int64_t count = pool_out_plane(p);
+    for_each_plane<C>(k, count, [&](int64_t n, int64_t c, const C* codes) {
+      const B* from = x + n * p.x_stride_n + c * p.x_stride_c;
+      B* to = out + n * p.y_stride_n + c * p.y_stride_c;
+      for (int64_t i = 0; i < count; ++i) {
+        const uint64_t at = static_cast<uint64_t>(codes[i]);
+        to[i] = at < size ? from[at] : B(0);
+      }
+    });
+    return;
+  }
   const Plane plane(p.in, p.x_stride);
   const Blocks blocks(p, p.y_stride_c == 1);
   const auto run = [&](int64_t begin, int64_t end) {
@@ -328,8 +372,21 @@ void unpool(const PoolCodes& k, const void* xv, void* outv) {
   const PoolProblem& p = k.p;
   const B* x = static_cast<const B*>(xv);
   B* out = static_cast<B*>(outv);
-  const int64_t step = Plane(p.in, p.x_stride).step; // out is ours: dense
   const int64_t size = pool_in_plane(p);
+  if (gapless_planes<int64_t>(k)) {
+    const int64_t count = pool_out_plane(p);
+    for_each_plane<int64_t>(
+        k, size + count, [&](int64_t n, int64_t c, const int64_t* codes) {
+          const B* from = x + n * p.y_stride_n + c * p.y_stride_c;
+          B* to = out + n * p.x_stride_n + c * p.x_stride_c;
+          std::fill_n(to, size, B(0));
+          for (int64_t i = 0; i < count; ++i) {
+            to[codes[i]] = from[i];
+          }
+        });
+    return;
+  }
+  const int64_t step = Plane(p.in, p.x_stride).step; // out is ours: dense
   const Blocks blocks(p, p.x_stride_c == 1);
   const auto run = [&](int64_t begin, int64_t end) {
     const CodeReader<int64_t> reader(k);
