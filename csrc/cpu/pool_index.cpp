@@ -309,7 +309,8 @@ bool gapless_planes(const PoolCodes& k) {
   }
   const auto gapless = [](const int64_t size[3], const int64_t stride[3]) {
     const Plane plane(size, stride);
-    return plane.dense && plane.step <= 1;
+    // An expanded dimension is dense too, with a step of 0.
+    return plane.dense && (plane.step == 1 || size[0] * size[1] * size[2] == 1);
   };
   return gapless(k.p.in, k.p.x_stride) && gapless(k.p.out, k.p.y_stride) &&
       gapless(k.p.out, k.c_stride);
