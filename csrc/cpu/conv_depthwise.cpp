@@ -92,7 +92,6 @@ extern const ConvAlgorithm kConvDepthwise =
 #include "cpu/shuffle.h"
 #include "cpu/conv_depthwise_stage.h"
 #include "cpu/conv_depthwise_pack.h"
-#include "cpu/conv_depthwise_fold.h"
 #include "cpu/conv_depthwise_tile.h"
 #include "cpu/conv_depthwise_pass.h"
 #include "cpu/conv_depthwise_grad.h"

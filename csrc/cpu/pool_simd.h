@@ -2,16 +2,15 @@
 // instruction set (no #pragma once on purpose: see foreach_isa.h). The file
 // that reads it includes <limits>, <type_traits> and <utility> itself.
 #include "cpu/simd.h"
-#include "cpu/shuffle.h"
 
 namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
 namespace {
 
-// Lanes of codes go beside lanes of values.
+// The integer as wide as A: lanes of codes go beside lanes of values.
 template <typename A>
-using Label = LaneInt<A>;
+using Label = std::conditional_t<sizeof(A) == 4, int32_t, int64_t>;
 
 // Replaces the lanes of best (and of code, if Codes) where v is greater or NaN.
 template <bool Codes, typename A>
@@ -73,6 +72,21 @@ inline Vec<T> iota() {
   return iota_lanes<T>(std::make_index_sequence<kLanes<T>>{});
 }
 
+// Lanes first, first + 2, ... of a and b one after the other.
+template <int First, typename A, size_t... I>
+inline Vec<A> every_other(Vec<A> a, Vec<A> b, std::index_sequence<I...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, static_cast<int>(2 * I + First)...);
+#else
+  return __builtin_shuffle(
+      a, b, Vec<Label<A>>{static_cast<Label<A>>(2 * I + First)...});
+#endif
+}
+template <int First, typename A>
+inline Vec<A> every_other(Vec<A> a, Vec<A> b) {
+  return every_other<First, A>(a, b, std::make_index_sequence<kLanes<A>>{});
+}
+
 // Lanes [lo, hi) of a vector that starts at position i of a row of n.
 struct LaneRange {
   int lo, hi;
@@ -83,6 +97,26 @@ inline LaneRange inside(int64_t i, int64_t n, int lanes) {
       static_cast<int>(lo < lanes ? lo : lanes),
       static_cast<int>(hi < lanes ? (hi > 0 ? hi : 0) : lanes)};
   return {r.lo, r.hi < r.lo ? r.lo : r.hi};
+}
+
+// Half a and b in turns: lanes a0 b0 a1 b1 ... of their first or second half.
+template <int Half, typename A, size_t... I>
+inline Vec<A> interleave(Vec<A> a, Vec<A> b, std::index_sequence<I...>) {
+  constexpr int L = kLanes<A>;
+#if defined(__clang__)
+  return __builtin_shufflevector(
+      a, b, static_cast<int>(Half * L / 2 + I / 2 + I % 2 * L)...);
+#else
+  return __builtin_shuffle(
+      a,
+      b,
+      Vec<Label<A>>{
+          static_cast<Label<A>>(Half * L / 2 + I / 2 + I % 2 * L)...});
+#endif
+}
+template <int Half, typename A>
+inline Vec<A> interleave(Vec<A> a, Vec<A> b) {
+  return interleave<Half, A>(a, b, std::make_index_sequence<kLanes<A>>{});
 }
 
 // Elements [i, i + lanes) of a row of n; those outside it read as `fill` and
