@@ -17,6 +17,9 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 CXX_SOURCES := $(sort $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh))
+TEST_SOURCES := $(sort $(foreach d,. include include/*,$(wildcard \
+    tests/cuda_on_cpu/$(d)/*.cpp tests/cuda_on_cpu/$(d)/*.h \
+    tests/cuda_on_cpu/$(d)/*.cu tests/cuda_on_cpu/$(d)/*.cuh)))
 
 .PHONY: demo test lint bench build format clean
 .DELETE_ON_ERROR:
@@ -35,12 +38,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy torchconv
-	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES) $(TEST_SOURCES)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CXX_SOURCES)
+	$(BIN)/clang-format -i $(CXX_SOURCES) $(TEST_SOURCES)
 
 build: $(VENV)/.built
 

@@ -1,11 +1,14 @@
 // The one way kernels are started: on a given device and stream, with a params
-// struct by value, errors turned into exceptions. No other file has a <<<>>>.
+// struct by value, errors turned into exceptions. There is no <<<>>>, so that a
+// host compiler can read it too (tests/cuda_on_cpu).
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <stdexcept>
 #include <string>
+
+#include "cuda/queue.h"
 
 namespace torchconv {
 namespace cuda {
@@ -42,12 +45,6 @@ class DeviceGuard {
   bool changed_ = false;
 };
 
-// Where a kernel runs: what the caller got from torch.
-struct Queue {
-  int device;
-  void* stream; // cudaStream_t
-};
-
 struct Grid {
   int64_t blocks;
   int threads;
@@ -79,12 +76,16 @@ void launch(
   }
   const auto blocks = static_cast<unsigned>(
       grid.blocks < kMaxBlocks ? grid.blocks : kMaxBlocks);
-  kernel<<<
-      blocks,
-      grid.threads,
-      grid.shared_bytes,
-      static_cast<cudaStream_t>(queue.stream)>>>(params);
-  check(cudaGetLastError(), name);
+  void* arguments[] = {const_cast<Params*>(&params)};
+  check(
+      cudaLaunchKernel(
+          kernel,
+          dim3(blocks),
+          dim3(static_cast<unsigned>(grid.threads)),
+          arguments,
+          static_cast<size_t>(grid.shared_bytes),
+          static_cast<cudaStream_t>(queue.stream)),
+      name);
 }
 
 } // namespace cuda
