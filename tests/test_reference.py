@@ -1,6 +1,6 @@
 """The definitions against torch in float64, and torchconv against the definitions.
 
-The first half shows that torchconv/reference.py means what torch means, so that it can
+The first half shows that torchconv/reference means what torch means, so that it can
 be trusted where torch has no counterpart; the second half holds torchconv to it.
 """
 
