@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parent
@@ -289,6 +289,8 @@ def put_ninja_on_path() -> None:
 
 put_ninja_on_path()
 setup(
+    packages=[*find_packages(include=["torchconv*"]), "torchconv_benchmarks"],
+    package_dir={"torchconv_benchmarks": "benchmarks"},
     ext_modules=[
         Extension(
             "torchconv._C",

@@ -1,109 +1,125 @@
-"""Times two implementations of a layer side by side, and compares what they compute."""
+"""Compares two implementations of a layer: what they compute, what they take and how
+long they need."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .suites import Layer, Tensors
+import torchconv
+
+from .layers import DIFFERENTIABLE, Layer, Tensors
+from .observe import Memory, kernels_of, memory_of
+from .timing import Timing, Turn, interleaved, sets_past_cache
 
 # Largest difference to the reference, relative to its largest value, that is rounding.
 TOLERANCE = {
-    torch.float64: 1e-12,
-    torch.float32: 2e-5,
-    torch.float16: 4e-3,
-    torch.bfloat16: 3e-2,
+    "float64": 1e-12,
+    "float32": 2e-5,
+    "float16": 4e-3,
+    "bfloat16": 3e-2,
 }
 # Above this many FLOPs the reference is torch in the same type: float64 takes too long.
 FLOAT64_FLOPS = 4e9
-DIFFERENTIABLE = ("input", "weight")
-SHORTEST_SAMPLE = 1e-3  # seconds; shorter calls are repeated within a sample
-FEWEST_PAIRS = 3
-MOST_PAIRS = 201
+PASSES = ("fwd", "input_grad", "weight_grad", "train")
+"""forward without gradients; one gradient alone; forward and all gradients"""
+# What torchconv.explain calls the pass.
+_EXPLAINED = {
+    "fwd": "output",
+    "input_grad": "gradient of input",
+    "weight_grad": "gradient of weight",
+}
+TORCH = "torch"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to measure: everything but the layer.
+
+    algorithms: of torchconv's; "auto" is the planner's choice. cold: buffers take turns,
+    so that no call finds its arguments in a cache. budget: seconds for each comparison.
+    """
+
+    dtype: str = "float32"
+    channels_last: bool = False
+    device: str = "cpu"
+    passes: tuple[str, ...] = ("fwd", "train")
+    algorithms: tuple[str, ...] = ("auto",)
+    cold: bool = False
+    budget: float = 0.5
+    observe: bool = True
+
+    @property
+    def layout(self) -> str:
+        """Its name."""
+        return "channels_last" if self.channels_last else "nchw"
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The type itself."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a pass took with one implementation; kernel: what ran, in words."""
+
+    timing: Timing
+    kernel: str = ""
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Median seconds of a call of torch's and of torchconv's.
+    """A pass with torch and with torchconv."""
 
-    The fastest calls are kept too, for machines that are busy with something else.
-    """
-
-    torch: float
-    torchconv: float
-    torch_fastest: float
-    torchconv_fastest: float
-    samples: int
+    torch: Side
+    torchconv: Side
 
     @property
     def speedup(self) -> float:
         """How many times faster torchconv is; below 1 it is slower."""
-        return self.torch / self.torchconv
+        return self.torch.timing.median / self.torchconv.timing.median
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of a layer."""
+    """What was found of a layer with one of torchconv's algorithms.
+
+    error: the largest difference to the reference of output and gradients, relative to
+    their largest value; torch_error: torch's own. A layer with wrong results has no
+    passes: their times would say nothing.
+    """
 
     layer: Layer
-    dtype: torch.dtype
-    layout: str
-    forward: Pair
-    both: Pair
-    """forward and backward together"""
+    setting: Setting
+    algorithm: str
     error: float
+    torch_error: float
     reference: str
+    passes: dict[str, Pair] = field(default_factory=dict)
 
     @property
     def correct(self) -> bool:
         """Whether error is rounding; false for a NaN too."""
-        return self.error <= TOLERANCE[self.dtype]
+        return self.error <= TOLERANCE[self.setting.dtype]
 
 
-def interleaved(
-    torchs: Callable[[], object], ours: Callable[[], object], budget: float
-) -> Pair:
-    """Times two functions in turn, so that both see the same machine.
+@dataclass(frozen=True)
+class Failure:
+    """A layer that raised, or an algorithm that refuses it (refused)."""
 
-    Each runs once before, uncounted. The order changes from pair to pair.
-
-    Args:
-        torchs: the one, usually torch's.
-        ours: the other.
-        budget: seconds to spend, if FEWEST_PAIRS are done by then.
-    """
-
-    def sample(function: Callable[[], object], repeats: int) -> float:
-        start = time.perf_counter()
-        for _ in range(repeats):
-            function()
-        return (time.perf_counter() - start) / repeats
-
-    functions = (torchs, ours)
-    for function in functions:
-        function()
-    once = min(sample(function, 1) for function in functions)
-    repeats = max(1, round(SHORTEST_SAMPLE / max(once, 1e-7)))
-    times: tuple[list[float], list[float]] = ([], [])
-    end = time.perf_counter() + budget
-    while len(times[0]) < MOST_PAIRS:
-        for which in (0, 1) if len(times[0]) % 2 else (1, 0):
-            times[which].append(sample(functions[which], repeats))
-        if time.perf_counter() > end and len(times[0]) >= FEWEST_PAIRS:
-            break
-    return Pair(
-        torch=statistics.median(times[0]),
-        torchconv=statistics.median(times[1]),
-        torch_fastest=min(times[0]),
-        torchconv_fastest=min(times[1]),
-        samples=len(times[0]),
-    )
+    layer: Layer
+    setting: Setting
+    algorithm: str
+    error: str
+    refused: bool = False
 
 
 def difference(ours: Tensor, reference: Tensor) -> float:
@@ -117,58 +133,193 @@ def difference(ours: Tensor, reference: Tensor) -> float:
     return float((ours.double() - reference).abs().max() / scale)
 
 
-def measure(
-    layer: Layer,
-    ours: ModuleType,
-    dtype: torch.dtype,
-    channels_last: bool,
-    budget: float,
-) -> Result:
-    """Times torch.nn.functional against ours, forward without gradients and forward
-    with backward, and compares output and gradients.
+class Case:
+    """A layer with its data, ready to be run by either side in every pass."""
 
-    Args:
-        layer: what to compute, on random data.
-        ours: torchconv.functional.
-        dtype: of all tensors.
-        channels_last: the memory format of input and weight.
-        budget: seconds for each of the two timings.
-    """
-    torch.manual_seed(0)
-    theirs = torch.nn.functional
-    tensors = layer.inputs(dtype, channels_last)
-    with torch.no_grad():
-        grad = torch.randn_like(layer.call(theirs, tensors))  # in its memory format
+    def __init__(self, layer: Layer, setting: Setting) -> None:
+        self.layer, self.setting = layer, setting
+        torch.manual_seed(0)
+        dtype = setting.torch_dtype
+        tensors = layer.inputs(dtype, setting.channels_last, setting.device)
+        with torch.no_grad():
+            y = layer.call(torch.nn.functional, tensors)
+        grad = torch.randn_like(y)  # in its memory format
+        size = sum(t.numel() * t.element_size() for t in (*tensors.values(), grad))
+        count = sets_past_cache(size, setting.device) if setting.cold else 1
+        self.sets = [tensors] + [_copies(tensors) for _ in range(count - 1)]
+        self.grads = [grad] + [grad.clone() for _ in range(count - 1)]
+        self.leaves = [_leaves(one, DIFFERENTIABLE) for one in self.sets]
 
-    def tracked(to: torch.dtype) -> Tensors:
-        return {
-            name: t.to(to, copy=True).requires_grad_() if name in DIFFERENTIABLE else t
-            for name, t in tensors.items()
-        }
+    def call(self, side: ModuleType, tensors: Tensors, algorithm: str) -> Tensor:
+        """The output; the argument algorithm is given only where it says something."""
+        if side is torch.nn.functional or algorithm == "auto":
+            return self.layer.call(side, tensors)
+        return self.layer.call(side, tensors, algorithm=algorithm)
 
-    def run(functional: ModuleType, tensors: Tensors, grad: Tensor) -> list[Tensor]:
-        y = layer.call(functional, tensors)
+    def results(
+        self, side: ModuleType, algorithm: str = "auto", exact: bool = False
+    ) -> list[Tensor]:
+        """Output and gradients; exact: in float64."""
+        tensors, grad = self.sets[0], self.grads[0]
+        if exact:
+            grad = grad.double()
+            tensors = {
+                k: t.double() if t.is_floating_point() else t
+                for k, t in tensors.items()
+            }
+        tensors = _leaves(tensors, DIFFERENTIABLE)
+        return self._both(side, tensors, grad, algorithm)
+
+    def _both(
+        self, side: ModuleType, tensors: Tensors, grad: Tensor, algorithm: str
+    ) -> list[Tensor]:
+        y = self.call(side, tensors, algorithm)
         leaves = [tensors[name] for name in DIFFERENTIABLE if name in tensors]
         return [y.detach(), *torch.autograd.grad(y, leaves, grad)]
 
-    # Random windows depend on the rounding of the samples' own type.
-    in_float64 = layer.flops() <= FLOAT64_FLOPS and "_random_samples" not in tensors
-    exact = torch.float64 if in_float64 else dtype
-    reference = run(theirs, tracked(exact), grad.to(exact))
-    leaves = tracked(dtype)
-    error = max(map(difference, run(ours, leaves, grad), reference))
-    del reference
+    def turn(
+        self, which: str, side: ModuleType, algorithm: str = "auto"
+    ) -> Turn | None:
+        """A pass as a function to time; None if the layer has no such pass."""
+        count = len(self.sets)
+        if which == "fwd":
 
-    with torch.no_grad():
-        forward = interleaved(
-            lambda: layer.call(theirs, tensors),
-            lambda: layer.call(ours, tensors),
-            budget,
+            def forward(i: int) -> object:
+                with torch.no_grad():
+                    return self.call(side, self.sets[i % count], algorithm)
+
+            return forward
+        if which == "train":
+
+            def train(i: int) -> object:
+                i %= count
+                return self._both(side, self.leaves[i], self.grads[i], algorithm)
+
+            return train
+        name = which.removesuffix("_grad")
+        if name not in self.sets[0]:
+            return None
+        graphs = []
+        for tensors in self.sets:
+            one = _leaves(tensors, (name,))
+            graphs.append((self.call(side, one, algorithm), one[name]))
+
+        def backward(i: int) -> object:
+            y, leaf = graphs[i % count]
+            grad = self.grads[i % count]
+            return torch.autograd.grad(y, leaf, grad, retain_graph=True)
+
+        return backward
+
+
+def _copies(tensors: Tensors) -> Tensors:
+    return {name: t.clone() for name, t in tensors.items()}
+
+
+def _leaves(tensors: Tensors, names: tuple[str, ...]) -> Tensors:
+    return {
+        name: t.detach().requires_grad_() if name in names else t
+        for name, t in tensors.items()
+    }
+
+
+def measure(layer: Layer, ours: ModuleType, setting: Setting) -> list[Result | Failure]:
+    """Compares torch.nn.functional with ours: output and gradients, then times.
+
+    Args:
+        layer: what to compute, on random data.
+        ours: torchconv.functional, or a module that stands in for it.
+        setting: how.
+
+    Returns:
+        One for each algorithm. Those with wrong results are not timed; what raises is a
+        Failure, and nothing is raised.
+    """
+    theirs = torch.nn.functional
+    try:
+        case = Case(layer, setting)
+        # Random windows depend on the rounding of the samples' own type.
+        in_float64 = (
+            layer.flops() <= FLOAT64_FLOPS and "_random_samples" not in case.sets[0]
         )
-    both = interleaved(
-        lambda: run(theirs, leaves, grad), lambda: run(ours, leaves, grad), budget
-    )
-    layout = "channels_last" if channels_last else "nchw"
-    return Result(
-        layer, dtype, layout, forward, both, error, str(exact).removeprefix("torch.")
-    )
+        reference = case.results(theirs, exact=in_float64)
+        torch_error = max(map(difference, case.results(theirs), reference))
+    except Exception as error:  # noqa: BLE001 whatever a layer raises is reported
+        return [Failure(layer, setting, TORCH, _reason(error))]
+    named = "float64" if in_float64 else setting.dtype
+    found: list[Result | Failure] = []
+    for algorithm in setting.algorithms:
+        try:
+            results = case.results(ours, algorithm)
+            error = max(map(difference, results, reference))
+            found.append(Result(layer, setting, algorithm, error, torch_error, named))
+        except Exception as error:  # noqa: BLE001 whatever a layer raises is reported
+            refused = "cannot compute this" in str(error)
+            found.append(Failure(layer, setting, algorithm, _reason(error), refused))
+    del reference
+    right = [r.algorithm for r in found if isinstance(r, Result) and r.correct]
+    for which in setting.passes if right else ():
+        try:
+            sides = _time(case, which, ours, right)
+        except Exception as error:  # noqa: BLE001 whatever a layer raises is reported
+            found.append(Failure(layer, setting, which, _reason(error)))
+            continue
+        for result in found:
+            if isinstance(result, Result) and result.algorithm in sides:
+                pair = Pair(sides[TORCH], sides[result.algorithm])
+                result.passes[which] = pair
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def _time(
+    case: Case, which: str, ours: ModuleType, algorithms: list[str]
+) -> dict[str, Side]:
+    """Times a pass of torch and of algorithms; nothing if the layer lacks the pass."""
+    setting = case.setting
+    turns: dict[str, Turn] = {}
+    for name in (TORCH, *algorithms):
+        side = torch.nn.functional if name == TORCH else ours
+        turn = case.turn(which, side, "auto" if name == TORCH else name)
+        if turn is None:
+            return {}
+        turns[name] = turn
+    timings = interleaved(turns, setting.budget, setting.device)
+    sides = {}
+    for name, turn in turns.items():
+        memory, kernel = None, ""
+        if setting.observe:
+            memory = memory_of(lambda turn=turn: turn(0), setting.device)
+            if name == TORCH:
+                kernel = kernels_of(lambda turn=turn: turn(0), setting.device)
+        if name != TORCH:
+            kernel = ", ".join(chosen(case, which, name))
+        sides[name] = Side(timings[name], kernel, memory)
+    return sides
+
+
+def chosen(case: Case, which: str, algorithm: str) -> Iterator[str]:
+    """The algorithms that the planner takes for a pass; none where there is no choice."""
+    if not case.layer.is_conv:
+        return
+    explained = explanation(case, algorithm)
+    if explained is None:
+        return
+    results = _EXPLAINED.values() if which == "train" else [_EXPLAINED[which]]
+    for plan in explained.passes:
+        if plan.result in results and plan.chosen is not None:
+            yield plan.chosen.name
+
+
+def explanation(case: Case, algorithm: str = "auto") -> Any:
+    """torchconv.explain of the case's call; None on devices it does not know."""
+    tensors: dict[str, Any] = dict(case.sets[0])
+    try:
+        return torchconv.explain(
+            case.layer.function, **tensors, **case.layer.options, algorithm=algorithm
+        )
+    except RuntimeError:
+        return None

@@ -33,7 +33,7 @@ import torchconv
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is part of the checkout, not installed
 
-from benchmarks.measure import measure
+from benchmarks.measure import Result, Setting, measure
 from benchmarks.report import milliseconds
 from benchmarks.suites import read, select
 
@@ -162,19 +162,21 @@ def time_layers(console: Console) -> bool:
     correct = True
     with console.status("timing layers"):
         for layer in layers:
-            result = measure(layer, torchconv.functional, torch.float32, False, 0.3)
-            correct &= result.correct
+            setting = Setting(budget=0.3, observe=False)
+            (result,) = measure(layer, torchconv.functional, setting)
+            if not isinstance(result, Result) or not result.correct:
+                table.add_row(LAYERS[layer.id], "WRONG")
+                correct = False
+                continue
             cells = [
                 text
-                for pair in (result.forward, result.both)
+                for pair in result.passes.values()
                 for text in (
-                    milliseconds(pair.torch),
-                    milliseconds(pair.torchconv),
+                    milliseconds(pair.torch.timing.median),
+                    milliseconds(pair.torchconv.timing.median),
                     f"{pair.speedup:.2f}",
                 )
             ]
-            if not result.correct:
-                cells[-1] += " WRONG"
             table.add_row(LAYERS[layer.id], *cells)
     console.print(table)
     return correct

@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "core/planner.h"
 #include "cpu/isa.h"
+#include "cpu/roofline.h"
 
 namespace py = pybind11;
 
@@ -204,6 +205,24 @@ PYBIND11_MODULE(_C, m) {
       &tc::build_info,
       "How the binary was built: a dict; empty strings for the CUDA entries "
       "of a build without CUDA");
+  m.def(
+      "fma_peak",
+      [](const std::string& dtype, double seconds) {
+        return tc::cpu::fma_peak(tc::parse_dtype(dtype), seconds);
+      },
+      py::arg("dtype"),
+      py::arg("seconds"),
+      py::call_guard<py::gil_scoped_release>(),
+      "Multiplications and additions per second of multiply-adds in registers, "
+      "on all threads; it takes about so many seconds");
+  m.def(
+      "copy_peak",
+      &tc::cpu::copy_peak,
+      py::arg("bytes"),
+      py::arg("seconds"),
+      py::call_guard<py::gil_scoped_release>(),
+      "Bytes per second, read plus written, of copies that read half of so "
+      "many bytes and write the other half, on all threads");
   m.def(
       "conv_algorithms",
       &tc::conv_algorithms,
