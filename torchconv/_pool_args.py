@@ -282,3 +282,40 @@ def lp_pool_plan(
     kernel, steps, _, ceil, _, _, channels_last = plan.args
     args = (float(norm_type), kernel, steps, ceil, channels_last)
     return PoolPlan(plan.unbatched, plan.lifted, args)
+
+
+class MaxoutPlan(NamedTuple):
+    channels_last: bool
+    args: tuple[Any, ...]
+
+
+def maxout_plan(name: str, x: Spec, k: Any) -> MaxoutPlan:
+    """Checks max-out's arguments; ``args`` are those of ``max_pool``, over windows of k
+    channels: along the one dimension of a channels_last or 2-d input's view, along the
+    first of two else.
+
+    Raises:
+        TypeError: k is no integer.
+        RuntimeError: everything else.
+    """
+    k = integer(name, "k", k)
+    if len(x.size) < 2:
+        raise RuntimeError(
+            f"{name}: Expected input of 2 or more dimensions (N, C, ...), "
+            f"but got: {shape_text(x.size)}"
+        )
+    if any(s == 0 for s in x.size[1:]):
+        raise RuntimeError(
+            f"{name}: Expected input's non-batch dimensions to have positive length, "
+            f"but got: {shape_text(x.size)}"
+        )
+    if k < 1 or x.size[1] % k != 0:
+        raise RuntimeError(
+            f"{name}: k must be positive and divide the {x.size[1]} channels of input, "
+            f"but got k={k}"
+        )
+    check_input(name, x, MAX_POOL_DTYPES)
+    channels_last = suggests_channels_last(x.size, x.stride)
+    one = channels_last or len(x.size) == 2
+    kernel, ones, zeros = ((k,), (1,), (0,)) if one else ((k, 1), (1, 1), (0, 0))
+    return MaxoutPlan(channels_last, (kernel, kernel, zeros, ones, False, False))

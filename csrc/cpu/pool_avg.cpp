@@ -91,6 +91,8 @@ void average_input_grad(WindowSum& w, DType dtype, const void* gy, void* gx) {
 
 #include "cpu/simd.h"
 
+#include "cpu/shuffle.h"
+
 #include "cpu/pool_avg_io.h"
 
 #include "cpu/pool_avg_rows.h"

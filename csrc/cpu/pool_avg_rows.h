@@ -1,5 +1,5 @@
 // Window sums along rows of side-by-side columns (NCHW; channels_last with few
-// channels); read once per instruction set, after pool_avg_io.h.
+// channels); read once per instruction set, after pool_avg_io.h and shuffle.h.
 //
 // The rows of a window are added first, at stride 1, into a buffer with zeros
 // where the padding is; then the columns of the buffer are added along the
@@ -10,44 +10,6 @@ namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
 namespace {
-
-template <typename A>
-using LaneIndex = std::conditional_t<sizeof(A) == 4, int32_t, int64_t>;
-
-// Lanes first, first + step, ... of a and b one after the other.
-template <int First, int Step, typename A, size_t... I>
-inline Vec<A> pick(Vec<A> a, Vec<A> b, std::index_sequence<I...>) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, static_cast<int>(Step * I + First)...);
-#else
-  return __builtin_shuffle(
-      a, b, Vec<LaneIndex<A>>{static_cast<LaneIndex<A>>(Step * I + First)...});
-#endif
-}
-template <int First, typename A>
-inline Vec<A> every_second(Vec<A> a, Vec<A> b) {
-  return pick<First, 2, A>(a, b, std::make_index_sequence<kLanes<A>>{});
-}
-
-// Lanes of a and b in turn: the first half of the result, or the second.
-template <int Half, typename A, size_t... I>
-inline Vec<A> zip(Vec<A> a, Vec<A> b, std::index_sequence<I...>) {
-  constexpr int L = kLanes<A>;
-#if defined(__clang__)
-  return __builtin_shufflevector(
-      a, b, static_cast<int>(Half * (L / 2) + I / 2 + (I % 2) * L)...);
-#else
-  return __builtin_shuffle(
-      a,
-      b,
-      Vec<LaneIndex<A>>{
-          static_cast<LaneIndex<A>>(Half * (L / 2) + I / 2 + (I % 2) * L)...});
-#endif
-}
-template <int Half, typename A>
-inline Vec<A> zip(Vec<A> a, Vec<A> b) {
-  return zip<Half, A>(a, b, std::make_index_sequence<kLanes<A>>{});
-}
 
 template <typename A>
 inline A lane_sum(const Vec<A>& v) {
@@ -346,10 +308,10 @@ class RowSums {
       int64_t t = 0;
       for (; t + 2 <= k; t += 2) {
         const Vec<A> a = at(2 * i + t), b = at(2 * i + t + L);
-        sum += every_second<0, A>(a, b) + every_second<1, A>(a, b);
+        sum += every_other<0, A>(a, b) + every_other<1, A>(a, b);
       }
       if (t < k) {
-        sum += every_second<0, A>(at(2 * i + t), at(2 * i + t + L));
+        sum += every_other<0, A>(at(2 * i + t), at(2 * i + t + L));
       }
       put(o + i, sum, lanes);
     });
@@ -457,8 +419,8 @@ class RowSums {
       if (odd < reach_) {
         a += load(buf_ + q + last - odd);
       }
-      store(out_ + 2 * q, zip<0, A>(a, b));
-      store(out_ + 2 * q + L, zip<1, A>(a, b));
+      store(out_ + 2 * q, interleave<0, A>(a, b));
+      store(out_ + 2 * q + L, interleave<1, A>(a, b));
     }
   }
   void repeat(int64_t n) {

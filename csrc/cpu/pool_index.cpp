@@ -1,4 +1,5 @@
-// Scatter, gather and unpool for any codes and strides, one element at a time.
+// Scatter, gather and unpool: the choice of kernel, and the kernels for any codes
+// and strides, one element at a time.
 #include "cpu/pool_index.h"
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 
 #include "core/parallel.h"
 #include "cpu/isa.h"
+#include "cpu/pool_index_flat.h"
 #include "cpu/pool_index_vector.h"
 
 namespace torchconv {
@@ -107,33 +109,6 @@ class CodeReader {
  private:
   const PoolCodes& k_;
   Tap taps_[std::is_same_v<C, uint8_t> ? kMaxTapCode : 1];
-};
-
-// Where the elements of a plane lie, by their row-major number. When they are
-// one step apart throughout, no division is needed to find one.
-struct Plane {
-  int64_t size[3], stride[3], step = 0;
-  bool dense = true;
-  Plane(const int64_t in[3], const int64_t strides[3]) {
-    std::copy(in, in + 3, size);
-    std::copy(strides, strides + 3, stride);
-    int64_t inner = 1; // elements inside the dimensions seen so far
-    for (int i = 2; i >= 0; --i) {
-      if (size[i] == 1) {
-        continue;
-      }
-      if (inner == 1) {
-        step = stride[i];
-      }
-      dense &= stride[i] == step * inner;
-      inner *= size[i];
-    }
-  }
-  int64_t offset(int64_t i) const {
-    return dense ? i * step
-                 : i / (size[1] * size[2]) * stride[0] +
-            i / size[2] % size[1] * stride[1] + i % size[2] * stride[2];
-  }
 };
 
 // Channels that lie side by side are taken in blocks.
@@ -300,57 +275,12 @@ bool scatter_vectors(const PoolCodes& k, const void* grad, void* gx) {
   return false;
 }
 
-// Whether every plane lies gapless and codes are positions: then a plane is
-// one loop over two arrays.
-template <typename C>
-bool gapless_planes(const PoolCodes& k) {
-  if constexpr (std::is_same_v<C, uint8_t>) {
-    return false;
-  }
-  const auto gapless = [](const int64_t size[3], const int64_t stride[3]) {
-    const Plane plane(size, stride);
-    // An expanded dimension is dense too, with a step of 0.
-    return plane.dense && (plane.step == 1 || size[0] * size[1] * size[2] == 1);
-  };
-  return gapless(k.p.in, k.p.x_stride) && gapless(k.p.out, k.p.y_stride) &&
-      gapless(k.p.out, k.c_stride);
-}
-
-// f(n, c, codes of that plane) for every plane.
-template <typename C, typename F>
-void for_each_plane(const PoolCodes& k, int64_t work, const F& f) {
-  const int64_t channels = k.p.channels;
-  parallel_for(
-      k.p.batch * channels, pool_grain(work), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const int64_t n = i / channels, c = i % channels;
-          f(n,
-            c,
-            static_cast<const C*>(k.codes) + n * k.c_stride_n +
-                c * k.c_stride_c);
-        }
-      });
-}
-
 // Moves bits only, so the type is the element's size.
 template <typename B, typename C>
 void gather(const PoolCodes& k, const void* xv, void* outv) {
   const PoolProblem& p = k.p;
   const B* x = static_cast<const B*>(xv);
   B* out = static_cast<B*>(outv);
-  if (gapless_planes<C>(k)) {
-    const uint64_t size = pool_in_plane(p);
-    const int64_t count = pool_out_plane(p);
-    for_each_plane<C>(k, count, [&](int64_t n, int64_t c, const C* codes) {
-      const B* from = x + n * p.x_stride_n + c * p.x_stride_c;
-      B* to = out + n * p.y_stride_n + c * p.y_stride_c;
-      for (int64_t i = 0; i < count; ++i) {
-        const uint64_t at = static_cast<uint64_t>(codes[i]);
-        to[i] = at < size ? from[at] : B(0);
-      }
-    });
-    return;
-  }
   const Plane plane(p.in, p.x_stride);
   const Blocks blocks(p, p.y_stride_c == 1);
   const auto run = [&](int64_t begin, int64_t end) {
@@ -374,19 +304,6 @@ void unpool(const PoolCodes& k, const void* xv, void* outv) {
   const B* x = static_cast<const B*>(xv);
   B* out = static_cast<B*>(outv);
   const int64_t size = pool_in_plane(p);
-  if (gapless_planes<int64_t>(k)) {
-    const int64_t count = pool_out_plane(p);
-    for_each_plane<int64_t>(
-        k, size + count, [&](int64_t n, int64_t c, const int64_t* codes) {
-          const B* from = x + n * p.y_stride_n + c * p.y_stride_c;
-          B* to = out + n * p.x_stride_n + c * p.x_stride_c;
-          std::fill_n(to, size, B(0));
-          for (int64_t i = 0; i < count; ++i) {
-            to[codes[i]] = from[i];
-          }
-        });
-    return;
-  }
   const int64_t step = Plane(p.in, p.x_stride).step; // out is ours: dense
   const Blocks blocks(p, p.x_stride_c == 1);
   const auto run = [&](int64_t begin, int64_t end) {
@@ -434,6 +351,9 @@ void pool_scatter(const PoolCodes& k, const void* grad, void* gx) {
   if (scatter_vectors(k, grad, gx)) {
     return;
   }
+  if (flat_codes(k)) {
+    return flat_scatter(k, grad, gx);
+  }
   switch (k.p.dtype) {
     case DType::f32:
       return scatter_codes<float>(k, grad, gx);
@@ -449,6 +369,9 @@ void pool_scatter(const PoolCodes& k, const void* grad, void* gx) {
 }
 
 void pool_gather(const PoolCodes& k, const void* x, void* out) {
+  if (flat_codes(k)) {
+    return flat_gather(k, x, out);
+  }
   switch (dtype_size(k.p.dtype)) {
     case 1:
       return gather_codes<uint8_t>(k, x, out);
@@ -463,6 +386,9 @@ void pool_gather(const PoolCodes& k, const void* x, void* out) {
 
 bool check_indices(const PoolCodes& k, int64_t* wrong) {
   const PoolProblem& p = k.p;
+  if (flat_codes(k) && flat_indices_are_good(k)) {
+    return true;
+  }
   const Blocks blocks(p, k.c_stride_c == 1);
   const CodeReader<int64_t> reader(k);
   std::atomic<int64_t> first{blocks.count}; // block with a bad index
@@ -503,6 +429,9 @@ bool check_indices(const PoolCodes& k, int64_t* wrong) {
 }
 
 void max_unpool(const PoolCodes& k, const void* x, void* out) {
+  if (flat_codes(k)) {
+    return flat_unpool(k, x, out);
+  }
   switch (dtype_size(k.p.dtype)) {
     case 1:
       return unpool<uint8_t>(k, x, out);

@@ -66,6 +66,8 @@ void lp_input_grad(
 
 #include "cpu/simd.h"
 
+#include "cpu/shuffle.h"
+
 #include "cpu/pool_avg_io.h"
 
 #include "cpu/pool_avg_rows.h"

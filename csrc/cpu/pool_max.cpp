@@ -2,8 +2,8 @@
 // strides, any type, any windows, one output at a time.
 #include "cpu/pool_max.h"
 
+#include <algorithm>
 #include <limits>
-
 #include <utility>
 
 #include "core/parallel.h"
@@ -134,6 +134,49 @@ void rotate_trivial(MaxPool& m) {
   }
 }
 
+// Planes without gaps that one window covers wholly are one row. Codes do not
+// change: taps and positions are both row-major.
+void merge_global(MaxPool& m) {
+  PoolProblem& p = m.p;
+  const auto whole = [&](int i) {
+    const PoolAxis& axis = m.axis[i];
+    return p.out[i] == 1 && axis.step == 1 &&
+        axis.windows[0].count == p.in[i] && axis.windows[0].label == 0;
+  };
+  for (int i = 1; i >= 0 && whole(2) && whole(i); --i) {
+    const bool gapless =
+        p.in[i] == 1 || p.x_stride[i] == p.in[2] * p.x_stride[2];
+    if (!gapless || m.axis[i].label_step != p.in[2] * m.axis[2].label_step) {
+      return;
+    }
+    p.in[2] *= p.in[i];
+    p.in[i] = 1;
+    m.axis[2].windows[0].count = p.in[2];
+    m.axis[i].windows[0].count = 1;
+    m.axis[i].label_step = 0;
+  }
+}
+
+// The vector kernel for rows of stride 1.
+auto row_kernel(const MaxPool& m) {
+  // A vector of outputs, if windows are close and there are outputs enough.
+  if (m.sliding && m.p.stride[2] <= 2 && m.p.out[2] > 1) {
+    return &max_pool_rows;
+  }
+  // A vector of inputs, if windows have several of them.
+  constexpr int64_t kWide = 64;
+  const PoolAxis& axis = m.axis[2];
+  const bool wide = axis.step == 1 &&
+      std::all_of(axis.windows.begin(),
+                  axis.windows.end(),
+                  [](const PoolAxis::Window& w) { return w.count >= kWide; });
+  if (wide) {
+    return &max_pool_wide;
+  }
+  // A vector of planes, if there are enough to be worth turning them.
+  return m.p.batch * m.p.channels >= 4 ? &max_pool_planes : &max_pool_columns;
+}
+
 template <typename S>
 void run_any(const MaxPool& m, const void* x, void* y, void* codes) {
   max_pool_any(m, static_cast<const S*>(x), static_cast<S*>(y), codes);
@@ -189,8 +232,8 @@ void max_pool(MaxPool m, const void* x, void* y, void* codes) {
     }
     if ((p.x_stride[2] == 1 || p.in[2] == 1) &&
         (p.y_stride[2] == 1 || p.out[2] == 1)) {
-      return m.sliding && p.stride[2] <= 2 ? max_pool_rows(m, x, y, codes)
-                                           : max_pool_columns(m, x, y, codes);
+      merge_global(m);
+      return row_kernel(m)(m, x, y, codes);
     }
   }
   switch (m.p.dtype) {

@@ -41,6 +41,9 @@ struct Finish {
       const Vec<Label<acc_t<S>>>& code,
       int n) const {
     store_first(y + at, best, n);
+    put_codes(at, code, n);
+  }
+  void put_codes(int64_t at, const Vec<Label<acc_t<S>>>& code, int n) const {
     if constexpr (Codes) {
       using I = Label<acc_t<S>>;
       if (kind == CodeKind::u8) {
@@ -103,21 +106,35 @@ class PoolDriver {
   }
 
   void run() const {
-    const int64_t bands = (m_.p.out[1] + band_ - 1) / band_;
-    parallel_for(
-        kernel_.groups() * bands, grain_, [&](int64_t begin, int64_t end) {
-          PoolDriver self(*this);
-          self.allocate();
-          for (int64_t u = begin; u < end; ++u) {
-            self.kernel_.enter(u / bands);
-            self.oh0_ = u % bands * band_;
-            self.oh1_ = std::min(self.oh0_ + band_, m_.p.out[1]);
-            self.separable_ ? self.separable() : self.direct();
-          }
-        });
+    parallel_for(units(), grain_, [&](int64_t begin, int64_t end) {
+      PoolDriver self(*this);
+      self.some(begin, end);
+    });
+  }
+
+  // The same on this thread alone; the driver is used up.
+  void run_serial() {
+    some(0, units());
   }
 
  private:
+  int64_t bands() const {
+    return (m_.p.out[1] + band_ - 1) / band_;
+  }
+  int64_t units() const {
+    return kernel_.groups() * bands();
+  }
+
+  void some(int64_t begin, int64_t end) {
+    allocate();
+    for (int64_t u = begin; u < end; ++u) {
+      kernel_.enter(u / bands());
+      oh0_ = u % bands() * band_;
+      oh1_ = std::min(oh0_ + band_, m_.p.out[1]);
+      separable_ ? separable() : direct();
+    }
+  }
+
   void allocate() {
     rows_.resize(depth_.count * height_.count);
     best_.resize(rows_.size());

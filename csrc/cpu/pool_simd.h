@@ -3,6 +3,8 @@
 // that reads it includes <limits>, <type_traits> and <utility> itself.
 #include "cpu/simd.h"
 
+#include "cpu/shuffle.h"
+
 namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
@@ -10,7 +12,7 @@ namespace {
 
 // The integer as wide as A: lanes of codes go beside lanes of values.
 template <typename A>
-using Label = std::conditional_t<sizeof(A) == 4, int32_t, int64_t>;
+using Label = LaneInt<A>;
 
 // Replaces the lanes of best (and of code, if Codes) where v is greater or NaN.
 template <bool Codes, typename A>
@@ -58,6 +60,24 @@ inline void take(
   }
 }
 
+// The larger of two maxima, each with its code: whichever their order in the
+// window was, codes grow along it.
+template <bool Codes, typename A>
+inline void merge(
+    Vec<A>& best,
+    Vec<Label<A>>& code,
+    const Vec<A>& v,
+    const Vec<Label<A>>& label) {
+  if constexpr (Codes) {
+    const Vec<Label<A>> k = (v > best) | ((v == best) & (label < code)) |
+        ((v != v) & ((best == best) | (label > code)));
+    best = k ? v : best;
+    code = k ? label : code;
+  } else {
+    take<false, A>(best, code, v, label);
+  }
+}
+
 template <typename A>
 inline Vec<A> lowest() {
   return broadcast(-std::numeric_limits<A>::infinity());
@@ -72,19 +92,24 @@ inline Vec<T> iota() {
   return iota_lanes<T>(std::make_index_sequence<kLanes<T>>{});
 }
 
-// Lanes first, first + 2, ... of a and b one after the other.
-template <int First, typename A, size_t... I>
-inline Vec<A> every_other(Vec<A> a, Vec<A> b, std::index_sequence<I...>) {
+// Lane j of the result is lane at[j] of a and b one after the other; at counts
+// modulo twice the lanes.
+template <typename A>
+inline Vec<A> pick_lanes(
+    const Vec<A>& a,
+    const Vec<A>& b,
+    const Vec<LaneInt<A>>& at) {
 #if defined(__clang__)
-  return __builtin_shufflevector(a, b, static_cast<int>(2 * I + First)...);
+  constexpr int L = kLanes<A>;
+  Vec<A> v;
+  for (int j = 0; j < L; ++j) {
+    const int i = at[j] & (2 * L - 1);
+    v[j] = i < L ? a[i] : b[i - L];
+  }
+  return v;
 #else
-  return __builtin_shuffle(
-      a, b, Vec<Label<A>>{static_cast<Label<A>>(2 * I + First)...});
+  return __builtin_shuffle(a, b, at);
 #endif
-}
-template <int First, typename A>
-inline Vec<A> every_other(Vec<A> a, Vec<A> b) {
-  return every_other<First, A>(a, b, std::make_index_sequence<kLanes<A>>{});
 }
 
 // Lanes [lo, hi) of a vector that starts at position i of a row of n.
@@ -97,26 +122,6 @@ inline LaneRange inside(int64_t i, int64_t n, int lanes) {
       static_cast<int>(lo < lanes ? lo : lanes),
       static_cast<int>(hi < lanes ? (hi > 0 ? hi : 0) : lanes)};
   return {r.lo, r.hi < r.lo ? r.lo : r.hi};
-}
-
-// Half a and b in turns: lanes a0 b0 a1 b1 ... of their first or second half.
-template <int Half, typename A, size_t... I>
-inline Vec<A> interleave(Vec<A> a, Vec<A> b, std::index_sequence<I...>) {
-  constexpr int L = kLanes<A>;
-#if defined(__clang__)
-  return __builtin_shufflevector(
-      a, b, static_cast<int>(Half * L / 2 + I / 2 + I % 2 * L)...);
-#else
-  return __builtin_shuffle(
-      a,
-      b,
-      Vec<Label<A>>{
-          static_cast<Label<A>>(Half * L / 2 + I / 2 + I % 2 * L)...});
-#endif
-}
-template <int Half, typename A>
-inline Vec<A> interleave(Vec<A> a, Vec<A> b) {
-  return interleave<Half, A>(a, b, std::make_index_sequence<kLanes<A>>{});
 }
 
 // Elements [i, i + lanes) of a row of n; those outside it read as `fill` and

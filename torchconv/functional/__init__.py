@@ -1,7 +1,8 @@
 """Convolution and pooling with torch.nn.functional's names, signatures and defaults.
 
 Convolutions take two more arguments, by keyword only: ``padding_mode`` and ``algorithm``;
-and their padding may be 'full', 'causal' or a (low, high) pair per dimension.
+and their padding may be 'full', 'causal' or a (low, high) pair per dimension. ``maxout``
+has no counterpart in torch.
 """
 
 from .avg_pooling import (
@@ -45,6 +46,7 @@ from .max_pooling import (
     max_unpool2d,
     max_unpool3d,
 )
+from .maxout import maxout
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -82,5 +84,6 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "maxout",
     "unfold",
 ]

@@ -53,6 +53,7 @@ from .pooling import (
     max_over,
     max_pool,
     max_unpool,
+    maxout,
     outer_size,
     pool_windows,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "max_over",
     "max_pool",
     "max_unpool",
+    "maxout",
     "outer_size",
     "padding_pairs",
     "pool_output_size",

@@ -150,6 +150,16 @@ def fractional_max_pool(
     return tensor(y, shape, x), tensor(index, shape, torch.empty(0, dtype=torch.int64))
 
 
+def maxout(x: Tensor, k: int) -> Tensor:
+    """max over every k consecutive channels; a NaN wins."""
+    shape = (x.shape[0], x.shape[1] // k, *x.shape[2:])
+    xs, y = table(x), {}
+    for n, c, *i in positions(*shape):
+        group = [xs[(n, c * k + j, *i)] for j in range(k)]
+        y[(n, c, *i)] = math.nan if any(map(math.isnan, group)) else max(group)
+    return tensor(y, shape, x)
+
+
 def max_unpool(x: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
     """Zeros of the spatial output_size with x at the flat indices; where several meet,
     the last in row-major order stays."""
