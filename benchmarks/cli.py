@@ -8,13 +8,21 @@ from types import ModuleType
 
 from rich.console import Console
 
-from . import run
+from . import compare, memory, models, overhead, regret, run, scaling
 from .options import Parser
 
 PIPE_WIDTH = 200
 
 
-COMMANDS: dict[str, ModuleType] = {"run": run}
+COMMANDS: dict[str, ModuleType] = {
+    "run": run,
+    "compare": compare,
+    "regret": regret,
+    "scaling": scaling,
+    "memory": memory,
+    "overhead": overhead,
+    "models": models,
+}
 
 
 def parser_of(program: str) -> Parser:

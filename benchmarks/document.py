@@ -4,6 +4,7 @@ Tables, pages, plots and comparisons are made from the document, so that they ca
 again from a file. Times are in seconds, sizes in bytes. Its shape (``SCHEMA``):
 
     schema       2
+    kind         "run"; the other subcommands' files have rows instead of layers
     environment  what the machine and the versions are, the command
     settings     passes, threads, budget
     roofline     flops: {dtype: FLOP/s}; copies: [[bytes, bytes/s], ...]
@@ -114,6 +115,7 @@ def build(
     layers = [layer_row(result, roofline, threads) for result in results]
     return {
         "schema": SCHEMA,
+        "kind": "run",
         "environment": environment,
         "settings": settings,
         "roofline": roofline.as_json(),
@@ -123,6 +125,14 @@ def build(
         "refused": [failure_row(f) for f in failures if f.refused],
         "skipped": [{"id": name, "reason": reason} for name, reason in skipped],
     }
+
+
+def table_document(
+    kind: str, environment: dict[str, str], rows: list[Row], **more: Any
+) -> Document:
+    """The document of a subcommand whose results are rows of their own kind."""
+    head = {"schema": SCHEMA, "kind": kind, "environment": environment}
+    return {**head, **more, "rows": rows}
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -169,8 +179,8 @@ def write(document: Document, path: Path) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def load(path: Path) -> Document:
-    """A document from its file.
+def load(path: Path, kind: str = "run") -> Document:
+    """A document of a subcommand from its file.
 
     Raises:
         ValueError: the file is not there or holds something else.
@@ -183,4 +193,6 @@ def load(path: Path) -> Document:
         raise ValueError(f"{path} is no JSON file") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ValueError(f"{path} was not written by this version of torchconv-bench")
+    if document.get("kind") != kind:
+        raise ValueError(f"{path} was not written by torchconv-bench {kind}")
     return document

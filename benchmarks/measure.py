@@ -35,6 +35,10 @@ _EXPLAINED = {
     "weight_grad": "gradient of weight",
 }
 TORCH = "torch"
+OUTPUT = "output"
+REFUSAL = (
+    "cannot compute this"  # in the errors of algorithms that do not take a problem
+)
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,11 @@ class Case:
 
     def results(
         self, side: ModuleType, algorithm: str = "auto", exact: bool = False
-    ) -> list[Tensor]:
-        """Output and gradients; exact: in float64."""
+    ) -> Tensors:
+        """The output, and the gradients by the argument's name; exact: in float64.
+
+        A gradient that the algorithm refuses is left out.
+        """
         tensors, grad = self.sets[0], self.grads[0]
         if exact:
             grad = grad.double()
@@ -168,7 +175,19 @@ class Case:
                 for k, t in tensors.items()
             }
         tensors = _leaves(tensors, DIFFERENTIABLE)
-        return self._both(side, tensors, grad, algorithm)
+        y = self.call(side, tensors, algorithm)
+        found = {OUTPUT: y.detach()}
+        for name in DIFFERENTIABLE:
+            if name not in tensors:
+                continue
+            try:
+                (found[name],) = torch.autograd.grad(
+                    y, tensors[name], grad, retain_graph=True
+                )
+            except RuntimeError as error:
+                if REFUSAL not in str(error):
+                    raise
+        return found
 
     def _both(
         self, side: ModuleType, tensors: Tensors, grad: Tensor, algorithm: str
@@ -177,10 +196,8 @@ class Case:
         leaves = [tensors[name] for name in DIFFERENTIABLE if name in tensors]
         return [y.detach(), *torch.autograd.grad(y, leaves, grad)]
 
-    def turn(
-        self, which: str, side: ModuleType, algorithm: str = "auto"
-    ) -> Turn | None:
-        """A pass as a function to time; None if the layer has no such pass."""
+    def turn(self, which: str, side: ModuleType, algorithm: str = "auto") -> Turn:
+        """A pass, of those that the layer has, as a function to time."""
         count = len(self.sets)
         if which == "fwd":
 
@@ -197,8 +214,6 @@ class Case:
 
             return train
         name = which.removesuffix("_grad")
-        if name not in self.sets[0]:
-            return None
         graphs = []
         for tensors in self.sets:
             one = _leaves(tensors, (name,))
@@ -223,6 +238,58 @@ def _leaves(tensors: Tensors, names: tuple[str, ...]) -> Tensors:
     }
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A result before it is timed; passes: those of the setting that the algorithm takes
+    and computes right."""
+
+    result: Result
+    passes: tuple[str, ...]
+
+
+def check(case: Case, ours: ModuleType) -> tuple[list[Checked], list[Failure]]:
+    """Compares each algorithm's output and gradients with float64.
+
+    Raises:
+        Exception: whatever torch itself raises on this layer.
+    """
+    layer, setting = case.layer, case.setting
+    theirs = torch.nn.functional
+    # Random windows depend on the rounding of the samples' own type.
+    in_float64 = (
+        layer.flops() <= FLOAT64_FLOPS and "_random_samples" not in case.sets[0]
+    )
+    reference = case.results(theirs, exact=in_float64)
+
+    def error_of(found: Tensors) -> float:
+        return max(difference(t, reference[name]) for name, t in found.items())
+
+    torch_error = error_of(case.results(theirs))
+    named = "float64" if in_float64 else setting.dtype
+    needed = {
+        "fwd": {OUTPUT},
+        "input_grad": {"input"},
+        "weight_grad": {"weight"},
+        "train": set(reference),
+    }
+    checked, failures = [], []
+    for algorithm in setting.algorithms:
+        try:
+            found = case.results(ours, algorithm)
+            error = error_of(found)
+        except Exception as problem:  # noqa: BLE001 whatever a layer raises is reported
+            refused = REFUSAL in str(problem)
+            why = reason(problem)
+            failures.append(Failure(layer, setting, algorithm, why, refused))
+            continue
+        result = Result(layer, setting, algorithm, error, torch_error, named)
+        passes = [
+            p for p in setting.passes if result.correct and needed[p] <= set(found)
+        ]
+        checked.append(Checked(result, tuple(passes)))
+    return checked, failures
+
+
 def measure(layer: Layer, ours: ModuleType, setting: Setting) -> list[Result | Failure]:
     """Compares torch.nn.functional with ours: output and gradients, then times.
 
@@ -235,58 +302,40 @@ def measure(layer: Layer, ours: ModuleType, setting: Setting) -> list[Result | F
         One for each algorithm. Those with wrong results are not timed; what raises is a
         Failure, and nothing is raised.
     """
-    theirs = torch.nn.functional
     try:
         case = Case(layer, setting)
-        # Random windows depend on the rounding of the samples' own type.
-        in_float64 = (
-            layer.flops() <= FLOAT64_FLOPS and "_random_samples" not in case.sets[0]
-        )
-        reference = case.results(theirs, exact=in_float64)
-        torch_error = max(map(difference, case.results(theirs), reference))
+        checked, failures = check(case, ours)
     except Exception as error:  # noqa: BLE001 whatever a layer raises is reported
-        return [Failure(layer, setting, TORCH, _reason(error))]
-    named = "float64" if in_float64 else setting.dtype
-    found: list[Result | Failure] = []
-    for algorithm in setting.algorithms:
-        try:
-            results = case.results(ours, algorithm)
-            error = max(map(difference, results, reference))
-            found.append(Result(layer, setting, algorithm, error, torch_error, named))
-        except Exception as error:  # noqa: BLE001 whatever a layer raises is reported
-            refused = "cannot compute this" in str(error)
-            found.append(Failure(layer, setting, algorithm, _reason(error), refused))
-    del reference
-    right = [r.algorithm for r in found if isinstance(r, Result) and r.correct]
-    for which in setting.passes if right else ():
-        try:
-            sides = _time(case, which, ours, right)
-        except Exception as error:  # noqa: BLE001 whatever a layer raises is reported
-            found.append(Failure(layer, setting, which, _reason(error)))
+        return [Failure(layer, setting, TORCH, reason(error))]
+    found: list[Result | Failure] = [one.result for one in checked]
+    found += failures
+    for which in setting.passes:
+        timed = [one.result for one in checked if which in one.passes]
+        if not timed:
             continue
-        for result in found:
-            if isinstance(result, Result) and result.algorithm in sides:
-                pair = Pair(sides[TORCH], sides[result.algorithm])
-                result.passes[which] = pair
+        try:
+            sides = _time(case, which, ours, [result.algorithm for result in timed])
+        except Exception as error:  # noqa: BLE001 whatever a layer raises is reported
+            found.append(Failure(layer, setting, which, reason(error)))
+            continue
+        for result in timed:
+            pair = Pair(sides[TORCH], sides[result.algorithm])
+            result.passes[which] = pair
     return found
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """The first line of what an exception says, and its type."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def _time(
     case: Case, which: str, ours: ModuleType, algorithms: list[str]
 ) -> dict[str, Side]:
-    """Times a pass of torch and of algorithms; nothing if the layer lacks the pass."""
+    """Times a pass of torch and of algorithms."""
     setting = case.setting
-    turns: dict[str, Turn] = {}
-    for name in (TORCH, *algorithms):
-        side = torch.nn.functional if name == TORCH else ours
-        turn = case.turn(which, side, "auto" if name == TORCH else name)
-        if turn is None:
-            return {}
-        turns[name] = turn
+    turns = {TORCH: case.turn(which, torch.nn.functional)}
+    turns |= {name: case.turn(which, ours, name) for name in algorithms}
     timings = interleaved(turns, setting.budget, setting.device)
     sides = {}
     for name, turn in turns.items():
@@ -308,10 +357,14 @@ def chosen(case: Case, which: str, algorithm: str) -> Iterator[str]:
     explained = explanation(case, algorithm)
     if explained is None:
         return
-    results = _EXPLAINED.values() if which == "train" else [_EXPLAINED[which]]
     for plan in explained.passes:
-        if plan.result in results and plan.chosen is not None:
+        if plan.result in results_of(which) and plan.chosen is not None:
             yield plan.chosen.name
+
+
+def results_of(which: str) -> list[str]:
+    """What torchconv.explain calls the results of a pass."""
+    return list(_EXPLAINED.values()) if which == "train" else [_EXPLAINED[which]]
 
 
 def explanation(case: Case, algorithm: str = "auto") -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 
-from torchconv._config import ALGORITHMS
+from torchconv._config import ALGORITHMS, AUTO
 
 from .layers import FORMATS, Layer, parse_layer
 from .measure import PASSES, Setting
@@ -210,8 +211,10 @@ def jobs(
             reason = reason_to_skip(layer, setting, options)
             if reason:
                 skipped.append((layer.id, reason))
-            else:
+            elif layer.is_conv:
                 wanted.append((layer, setting))
+            else:  # there is nothing to choose
+                wanted.append((layer, replace(setting, algorithms=(AUTO,))))
     return wanted, list(dict.fromkeys(skipped))
 
 

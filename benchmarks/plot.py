@@ -46,7 +46,7 @@ def draw(document: Document, path: Path) -> None:
         f"{document['environment'].get('gpu') or document['environment']['cpu']}, "
         f"{document['environment']['threads']} thread(s)"
     )
-    figure.savefig(path)
+    figure.savefig(path, format="png")
     plt.close(figure)
 
 
@@ -149,5 +149,5 @@ def draw_curves(
         panel.minorticks_off()
         panel.legend(fontsize=7)
     figure.suptitle(title)
-    figure.savefig(path)
+    figure.savefig(path, format="png")
     plt.close(figure)

@@ -92,8 +92,9 @@ class Recorder(TorchFunctionMode):
         shape, out = list(x.shape), tuple(output.shape)
         if len(shape) == nd + 1:
             shape, out = [1, *shape], (1, *out)
-        if given.pop("output_ratio", None) is not None or "output_size" in given:
-            given["output_size"] = given["output_size"] if name == "fold" else out[2:]
+        sized = given.pop("output_size", None)
+        if sized is not None or given.pop("output_ratio", None) is not None:
+            given["output_size"] = sized if name == "fold" else out[2:]
         if indices:
             given["return_indices"] = True
         spatial = None if weight is None else tuple(weight.shape)

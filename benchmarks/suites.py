@@ -22,7 +22,7 @@ _POOLS = ("pool_layers.csv", "more_pool_layers.csv")
 
 @dataclass(frozen=True)
 class Suite:
-    """Files, and which of their rows: those whose id begins with a prefix."""
+    """Files, and the beginnings of ids that it takes from conv_layers.csv."""
 
     about: str
     files: tuple[str, ...]
@@ -32,6 +32,44 @@ class Suite:
 SUITES = {
     "conv": Suite("convolutions of many models", (_CONV,)),
     "pool": Suite("pooling layers of many models", _POOLS),
+    "resnet50": Suite("ResNet-50, ResNeXt", ("resnet50.csv",), ("resnext_",)),
+    "mobilenet": Suite(
+        "MobileNetV2, EfficientNet", ("mobilenet.csv",), ("dw3x3_", "dw5x5_", "pw_")
+    ),
+    "convnext": Suite(
+        "ConvNeXt, RepLKNet, patch embedding",
+        ("convnext.csv",),
+        ("convnext_", "dw7x7_", "dw31x31_", "vit_"),
+    ),
+    "unet3d": Suite(
+        "3D U-Net, video",
+        ("unet3d.csv",),
+        ("unet3d_", "nnunet3d_", "x3d_", "videovae_", "qwen_"),
+    ),
+    "audio": Suite(
+        "wav2vec 2.0, HiFi-GAN, WaveNet, Conformer, Mamba",
+        ("audio.csv",),
+        (
+            "w2v2_",
+            "wavenet_",
+            "hifigan_",
+            "mamba_",
+            "shortconv_",
+            "conformer_",
+            "speech_",
+        ),
+    ),
+    "diffusion": Suite(
+        "latent diffusion, 2-d U-Net",
+        ("diffusion.csv",),
+        ("sd_", "vae_", "unet2d_", "unet_"),
+    ),
+    "pooling": Suite("every kind of pooling", (*_POOLS, "pooling.csv")),
+    "pathology": Suite(
+        "layers that are slow somewhere",
+        ("pathology.csv",),
+        ("cifar_", "deeplab_", "big_", "video3d_", "resnext_g32_2048"),
+    ),
 }
 
 
@@ -59,7 +97,7 @@ def read(suite: str, batch: int | None = None) -> list[Layer]:
     else:
         known = ", ".join([*SUITES, "all"])
         raise ValueError(f"suite {suite!r} is neither one of {known} nor a CSV file")
-    layers = [_layer(row) for row in rows]
+    layers = distinct(_layer(row) for row in rows)
     return layers if batch is None else [x.with_batch(batch) for x in layers]
 
 

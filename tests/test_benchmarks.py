@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,19 @@ from torch.nn import functional as F
 
 import torchconv
 from benchmarks import __main__ as module
-from benchmarks import document, measure, report, suites
+from benchmarks import (
+    compare,
+    document,
+    measure,
+    plot,
+    record,
+    regret,
+    report,
+    run,
+    scaling,
+    suites,
+    zoo,
+)
 from benchmarks.cli import main
 from benchmarks.layers import Layer, parse_layer
 from benchmarks.measure import Failure, Result, Setting
@@ -249,7 +262,15 @@ def test_json_schema(tmp_path: Path) -> None:
     written = json.loads(path.read_text())
     assert written["schema"] == document.SCHEMA
     assert set(written) == {
-        *("schema", "environment", "settings", "roofline", "layers", "families"),
+        *(
+            "schema",
+            "kind",
+            "environment",
+            "settings",
+            "roofline",
+            "layers",
+            "families",
+        ),
         *("failed", "refused", "skipped"),
     }
     assert written["roofline"]["flops"]["float32"] > 1e8
@@ -279,3 +300,237 @@ def test_milliseconds(seconds: float, text: str) -> None:
 
 def test_geometric_mean() -> None:
     assert document.geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
+
+
+# Models.
+
+
+def small_network() -> torch.nn.Module:
+    """A factory, as the command line takes one."""
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3, padding="same"),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
+        torch.nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
+        torch.nn.AdaptiveAvgPool2d((None, 1)),
+    )
+
+
+@pytest.mark.parametrize("convert", [False, True])
+def test_models_are_recorded(convert: bool) -> None:
+    model = small_network()
+    if convert:
+        torchconv.convert(model)
+    found = record.record(model, [torch.randn(3, 2, 8, 8)])
+    assert not found.left_out
+    assert [(layer.spec, layer.count, layer.source) for layer in found.layers] == [
+        ("conv2d:n3c2h8w8k4r3psamebias1", 1, "0"),
+        ("max_pool2d:n3c4h8w8r2", 1, "1"),
+        ("conv2d:n3c4h4w4k4r3p1g4", 2, "2"),
+        ("adaptive_avg_pool2d:n3c4h4w4out4x1", 1, "4"),
+    ]
+
+
+def test_functional_calls_are_recorded() -> None:
+    def model(x: torch.Tensor) -> Any:
+        y, indices = F.max_pool2d(x, 2, return_indices=True)
+        y = F.max_unpool2d(y, indices, 2)
+        y = F.lp_pool2d(torch.conv2d(y, torch.ones(2, 2, 1, 1)), 2.0, 3, stride=1)
+        F.fractional_max_pool2d(y, 2, output_ratio=(0.5, 0.5))
+        return F.fold(F.unfold(y, 2), y.shape[2:], 2), F.conv1d(x[0, :, 0], x[:, :, 0])
+
+    found = record.record(model, [torch.randn(1, 2, 8, 8)])
+    assert not found.left_out
+    assert [layer.spec for layer in found.layers] == [
+        "max_pool2d:n1c2h8w8r2idx1",
+        "max_unpool2d:n1c2h4w4r2",
+        "conv2d:n1c2h8w8k2r1",
+        "lp_pool2d:n1c2h8w8r3s1norm2",
+        "fractional_max_pool2d:n1c2h6w6r2out3",
+        "unfold:n1c2h6w6r2",
+        "fold:n1c8w25r2out6",
+        "conv1d:n1c2w8k1r8",
+    ]
+    for layer in found.layers:
+        if layer.function != "fold":
+            assert parse_layer(layer.spec).options == layer.options
+
+
+def test_layers_of_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    where = f"{__name__}:small_network"
+    layers, left_out = record.layers_of(where, ["1x2x8x8"])
+    assert [layer.id for layer in layers] == ["0", "1", "2", "4"]
+    assert not left_out
+    with pytest.raises(ValueError, match="fails on 1x3x8x8"):
+        record.layers_of(where, ["1x3x8x8"])
+    with pytest.raises(ValueError, match="not a shape"):
+        record.layers_of(where, ["1,3"])
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        record.load_model("no.such.module:factory")
+
+
+def test_zoo() -> None:
+    for name, make in zoo.MODELS.items():
+        with torch.device("meta"):
+            model, x = make(), torch.empty(zoo.INPUTS[name])
+        assert len(record.record(model, [x]).layers) > 5
+
+
+# The other subcommands.
+
+
+def planted(algorithm: str) -> Any:
+    """A module whose conv2d is slow with one algorithm."""
+
+    def conv2d(*args: Any, algorithm: str = "auto", **options: Any) -> Any:
+        if algorithm == "slow":
+            time.sleep(0.003)
+        return F.conv2d(*args, **options)
+
+    return same_module(conv2d=conv2d)
+
+
+@pytest.mark.parametrize("choice", ["slow", "fast"])
+def test_regret_finds_a_slow_choice(choice: str) -> None:
+    setting = Setting(algorithms=("slow", "fast"), passes=("fwd",), budget=0.05)
+    (row,) = regret.measure_regret(
+        CONV, planted("slow"), setting, choose=lambda *_: choice
+    )
+    assert row["chosen"] == choice
+    assert row["best"] == "fast"
+    assert row["seconds"]["slow"] > 0.003
+    total = regret.summary([row])
+    if choice == "slow":
+        assert row["regret"] > 1
+        assert (total["close"], total["regret"]) == (0, row["regret"])
+    else:
+        assert (row["regret"], total["close"], total["regret"]) == (0, 1, 0)
+
+
+def test_regret_asks_the_planner() -> None:
+    case = measure.Case(CONV, QUICK)
+    expected = torchconv.explain("conv2d", **case.sets[0], padding=1).passes
+    for which, plan in zip(("fwd", "input_grad", "weight_grad"), expected):
+        assert plan.chosen is not None
+        assert regret.planner(case, which) == plan.chosen.name
+
+
+def run_file(path: Path, ratio: float, ours: float = 1.0, correct: bool = True) -> Path:
+    """A document with one layer, measured in one pass."""
+    sides = {"torch": {"median": ours * ratio}, "torchconv": {"median": ours}}
+    row = {"id": "a", "family": "max", "spec": "s", "dtype": "float32"}
+    row |= {"layout": "nchw", "cache": "cold", "threads": 1, "algorithm": "auto"}
+    row |= {"correct": correct, "passes": {"fwd": {"speedup": ratio, **sides}}}
+    environment = {"commit": path.stem, "torch": "2"}
+    document.write(
+        {
+            "schema": document.SCHEMA,
+            "kind": "run",
+            "environment": environment,
+            "layers": [row],
+        },
+        path,
+    )
+    return path
+
+
+def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = str(run_file(tmp_path / "a.json", 2.0))
+    same = str(run_file(tmp_path / "b.json", 2.0, ours=3.0))
+    slower = str(run_file(tmp_path / "c.json", 1.8))
+    wrong = str(run_file(tmp_path / "d.json", 2.0, correct=False))
+    assert main(["compare", before, slower]) == 0
+    assert main(["compare", before, slower, "--fail-below", "0.95"]) == 1
+    assert "below 0.95: a fwd" in capsys.readouterr().out
+    assert main(["compare", before, slower, "--fail-below", "0.85"]) == 0
+    # A slower machine is no slower kernel.
+    assert main(["compare", before, same, "--fail-below", "0.95"]) == 0
+    assert main(["compare", before, same, "--fail-below", "0.95", "--by", "time"]) == 1
+    assert main(["compare", before, wrong]) == 1
+    assert main(["compare", before, str(tmp_path / "none.json")]) == 2
+    assert main(["compare", before, before, "--only", "nothing"]) == 2
+    (row,) = compare.changes(
+        document.load(Path(before)), document.load(Path(slower)), "ratio", []
+    )
+    assert row["change"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "size", "spec"),
+    [
+        ("batch", 4, "conv2d:n4c4h6w6k4r3p1"),
+        ("channels", 16, "conv2d:n1c16h6w6k16r3p1"),
+        ("size", 24, "conv2d:n1c4h24w24k4r3p1"),
+        ("kernel", 7, "conv2d:n1c4h6w6k4r7p3"),
+    ],
+)
+def test_scaling_grows_one_size(sweep: str, size: int, spec: str) -> None:
+    found = scaling.grown(CONV, sweep, 2)
+    assert found is not None
+    assert (found[0], found[1].spec) == (size, spec)
+    depthwise = parse_layer("conv2d:c4h6k4r3p1g4")
+    grown = scaling.grown(depthwise, "channels", 1)
+    assert grown is not None
+    assert grown[1].spec == "conv2d:n1c8h6w6k8r3p1g8"
+
+
+def test_fitted_exponent() -> None:
+    assert plot.fitted_exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+
+
+def test_ctrl_c_keeps_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = []
+
+    def measured(*args: Any) -> Any:
+        if done:
+            raise KeyboardInterrupt
+        done.append(args)
+        return measure.measure(*args)
+
+    monkeypatch.setattr(run, "measure", measured)
+    path = tmp_path / "out.json"
+    arguments = ["run", POOL.spec, CONV.spec, "--budget", "0", "--json", str(path)]
+    assert main(arguments) == run.INTERRUPTED
+    written = document.load(path)
+    assert [row["id"] for row in written["layers"]] == [POOL.spec]
+    assert written["settings"]["finished"] is False
+    assert "interrupted" in capsys.readouterr().out
+
+
+SMOKE = [
+    ["run", CONV.spec, POOL.spec, "--layout", "both", "--algorithm", "all"],
+    ["run", CONV.spec, "--pass", "fwd,input_grad,weight_grad,train", "--cache", "both"],
+    ["run", CONV.spec, POOL.spec, "--dtype", "bfloat16", "float64", "--kernels"],
+    ["regret", CONV.spec, "--layout", "both"],
+    ["memory", CONV.spec, POOL.spec],
+    ["overhead"],
+    ["scaling", CONV.spec, "--steps", "2"],
+    ["models", "--model", f"{__name__}:small_network", "--input", "1x2x8x8"],
+]
+
+
+@pytest.mark.parametrize("arguments", SMOKE, ids=" ".join)
+def test_every_subcommand_runs_and_writes(arguments: list[str], tmp_path: Path) -> None:
+    kinds = {
+        "run": ("json", "csv", "md", "plot", "html"),
+        "scaling": ("json", "md", "plot"),
+    }
+    files = {}
+    for kind in kinds.get(arguments[0], ("json", "md")):
+        files[kind] = tmp_path / f"out.{kind}"
+        arguments = [*arguments, f"--{kind}", str(files[kind])]
+    threads = str(torch.get_num_threads())
+    assert main([*arguments, "--budget", "0", "--threads", threads]) == 0
+    written = document.load(files["json"], arguments[0])
+    assert written.get("layers") or written.get("rows")
+    assert files["md"].read_text().startswith("# ")
+    if "plot" in files:
+        assert files["plot"].read_bytes().startswith(b"\x89PNG")
+    if "html" in files:
+        page = files["html"].read_text()
+        assert "data:image/png;base64," in page
+        assert "http" not in page.replace("https://", "http://").split("base64,")[0]
+    if "csv" in files:
+        assert len(files["csv"].read_text().splitlines()) > 1
