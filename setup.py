@@ -31,6 +31,7 @@ from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parent
 OBJECTS = ROOT / "build" / f"objects-{sys.implementation.cache_tag}"
+PTXAS_REPORT = ROOT / "tools" / "ptxas_report.py"
 
 # LibTorch stable ABI of torch 2.11: one build serves every torch from there on.
 TORCH_TARGET = "2.11"
@@ -56,6 +57,7 @@ NVCC_FLAGS = [
     "--expt-relaxed-constexpr",  # csrc/core's constexpr arithmetic in kernels
     "-Xcompiler",
     "-fvisibility=hidden",
+    "-Xptxas=-v",  # for the table of registers and spills
 ]
 
 # Machine code for A100 and Hopper; PTX for everything newer than the former.
@@ -252,6 +254,7 @@ class Build(cpp_extension.BuildExtension):
             cpp_extension.CUDA_HOME = str(toolkit.root)
             if torch.version.cuda is None:
                 extension.extra_compile_args["nvcc"].append("-MMD")
+            keep_ptxas_messages(toolkit)
             extension.library_dirs.append(str(toolkit.libraries))
             # The static runtime: the binary needs no CUDA library to load.
             extension.libraries += ["cudart_static", "rt", "pthread", "dl"]
@@ -261,6 +264,8 @@ class Build(cpp_extension.BuildExtension):
             forget_stale_kernels(extension.sources)
         self.report(toolkit, reason, archs)
         super().build_extensions()
+        if toolkit is not None:
+            report_kernels()
 
     def report(self, toolkit: Toolkit | None, reason: str, archs: str) -> None:
         sources = self.extensions[0].sources
@@ -278,6 +283,34 @@ class Build(cpp_extension.BuildExtension):
                 f"({toolkit.root}) for {archs}: {reason}"
             )
         sys.stdout.flush()
+
+
+def keep_ptxas_messages(toolkit: Toolkit) -> None:
+    """Has nvcc called through a script that puts what ptxas says beside each object."""
+    nvcc = os.environ.get("PYTORCH_NVCC")
+    if nvcc is None:
+        ccache = shutil.which("ccache")  # which torch would have put before it
+        nvcc = f"{ccache or ''} {toolkit.root / 'bin' / 'nvcc'}".strip()
+    os.environ["PYTORCH_NVCC"] = f"{sys.executable} {PTXAS_REPORT} run {nvcc}"
+
+
+def report_kernels() -> None:
+    """Writes the table of all kernels and says in a line what is in it."""
+    sys.path.insert(0, str(PTXAS_REPORT.parent))
+    import ptxas_report
+
+    kernels = ptxas_report.collect(OBJECTS)
+    if not kernels:
+        return
+    table = OBJECTS / "cuda_kernels.txt"
+    table.write_text(ptxas_report.table(kernels))
+    spilling = sum(kernel.spilled > 0 for kernel in kernels)
+    print(
+        f"torchconv: {len(kernels)} compiled CUDA kernels, {spilling} spill registers, "
+        f"at most {max(kernel.registers for kernel in kernels)} registers "
+        f"({table.relative_to(ROOT)})"
+    )
+    sys.stdout.flush()
 
 
 def put_ninja_on_path() -> None:

@@ -35,6 +35,37 @@ REAL_CONV_DTYPES = (*FLOATS, torch.int64)
 PAD_MODES = {"zeros": "constant"} | {m: m for m in ("reflect", "replicate", "circular")}
 
 
+# Where operators compute; see computing_on.
+_device = "cpu"
+
+
+@contextmanager
+def computing_on(device: str) -> Iterator[None]:
+    """Operators compute on a device inside the block: "cpu", "cuda", or "cuda-on-cpu",
+    the CUDA kernels on CPU tensors. Tensors are made there unless a device is named."""
+    global _device
+    before = _device
+    _device = device
+    try:
+        if device == "cuda-on-cpu":
+            from cuda_on_cpu import library
+
+            with library.switched_on():
+                yield
+        elif device == "cuda":
+            with torch.device("cuda"):
+                yield
+        else:
+            yield
+    finally:
+        _device = before
+
+
+def here(x: Tensor) -> Tensor:
+    """A CPU tensor, on the device that operators compute on."""
+    return x.cuda() if _device == "cuda" else x
+
+
 def examples(count: int) -> settings:
     """How many examples hypothesis draws; a search for new ones draws more."""
     searching = os.environ.get("HYPOTHESIS_PROFILE") == "search"
@@ -46,7 +77,7 @@ def seeded(*key: object) -> torch.Generator:
     number = 0
     for letter in repr(key):
         number = (number * 131 + ord(letter)) % (2**31 - 1)
-    return torch.Generator().manual_seed(number)
+    return torch.Generator("cpu").manual_seed(number)
 
 
 def whole(
@@ -57,7 +88,8 @@ def whole(
     g = seeded(size, *key)
 
     def draw(low: int) -> Tensor:
-        return torch.randint(low, top + 1, tuple(size), generator=g)
+        x = torch.randint(low, top + 1, tuple(size), generator=g, device="cpu")
+        return here(x)
 
     if dtype.is_complex:
         part = torch.float32 if dtype == torch.complex64 else torch.float64
@@ -68,7 +100,8 @@ def whole(
 def normal(size: Sequence[int], dtype: torch.dtype, *key: object) -> Tensor:
     """Normal numbers, rounded to the dtype."""
     wide = torch.complex128 if dtype.is_complex else torch.float64
-    x = torch.randn(tuple(size), generator=seeded(size, *key), dtype=wide)
+    g = seeded(size, *key)
+    x = here(torch.randn(tuple(size), generator=g, dtype=wide, device="cpu"))
     return (
         x.to(dtype)
         if dtype.is_floating_point or dtype.is_complex
@@ -193,13 +226,17 @@ def conv_passes(
 
 
 def isas() -> list[str]:
-    """The instruction sets of this machine that the kernels are compiled for."""
-    return list(binary().supported_isas())
+    """The variants of the kernels: the CPU's are compiled for several instruction sets,
+    of which these are the machine's; other devices have one."""
+    return list(binary().supported_isas()) if _device == "cpu" else [_device]
 
 
 @contextmanager
 def isa(name: str) -> Iterator[None]:
     """Kernels of one instruction set inside the block."""
+    if name == _device:
+        yield
+        return
     before = binary().active_isa()
     binary().set_isa(name)
     try:

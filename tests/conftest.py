@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,53 @@ settings.register_profile(
 )
 settings.register_profile("search", settings.get_profile("fixed"), derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+# Test modules that ask for the fixture `kernel_device` run on each of these. "cuda-on-cpu" are
+# the CUDA kernels compiled for the host (tests/cuda_on_cpu), on small problems only.
+DEVICES = ("cpu", "cuda-on-cpu", "cuda")
+
+# What the simulator may visit in one test: window taps or products of one pass.
+MOST_SIMULATED = 150_000
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        default="cpu,cuda-on-cpu",
+        help=f"comma-separated devices to test on, of {', '.join(DEVICES)}",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kernel_device" in metafunc.fixturenames:
+        asked = metafunc.config.getoption("--device").split(",")
+        metafunc.parametrize("kernel_device", asked, indirect=True, scope="function")
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Large problems are not simulated."""
+    large = []
+    for item in items:
+        params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+        work = max((getattr(value, "work", 0) for value in params.values()), default=0)
+        if params.get("kernel_device") == "cuda-on-cpu" and work > MOST_SIMULATED:
+            large.append(item)
+    if large:
+        config.hook.pytest_deselected(items=large)
+        kept = {id(item) for item in large}
+        items[:] = [item for item in items if id(item) not in kept]
+
+
+@pytest.fixture
+def kernel_device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The device that operators compute on during the test."""
+    import common
+
+    with common.computing_on(request.param):
+        yield request.param
 
 
 @pytest.fixture(autouse=True)

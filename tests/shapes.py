@@ -65,6 +65,11 @@ class Conv:
         """Multiplications of the forward pass (of reads inside the padded input)."""
         return math.prod(self.out_size) * math.prod(self.weight_size[1:])
 
+    @property
+    def work(self) -> int:
+        """What the tests' choice of problems by size goes by."""
+        return self.products
+
 
 @dataclass(frozen=True)
 class ConvTranspose:
@@ -88,6 +93,11 @@ class ConvTranspose:
     def weight_size(self) -> tuple[int, ...]:
         return (self.x_size[1], self.filters // self.groups, *self.kernel)
 
+    @property
+    def work(self) -> int:
+        """Multiplications."""
+        return math.prod(self.x_size) * math.prod(self.weight_size[1:])
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -104,6 +114,13 @@ class Pool:
     @property
     def nd(self) -> int:
         return len(self.x_size) - 2
+
+    @property
+    def work(self) -> int:
+        """About how many taps all windows have together."""
+        kernel = reference.each(self.kernel, self.nd)
+        stride = kernel if self.stride is None else reference.each(self.stride, self.nd)
+        return math.prod(self.x_size) * math.prod(kernel) // math.prod(stride)
 
 
 def _conv(

@@ -1,4 +1,4 @@
-"""unfold and fold against torch: every problem, dtype and CPU variant."""
+"""unfold and fold against torch: every problem, dtype and kernel variant."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from common import COMPLEX, FLOATS, assert_same, each_isa, layouts, whole
 from torch.nn import functional as F
 
 from torchconv import functional as TF
+
+pytestmark = pytest.mark.usefixtures("kernel_device")
 
 named = {"ids": lambda value: getattr(value, "name", str(value))}
 

@@ -1,4 +1,4 @@
-"""Pooling against torch in float64: every problem, dtype and CPU variant."""
+"""Pooling against torch in float64: every problem, dtype and kernel variant."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ from torchconv import reference
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 UNDILATED = [p for p in shapes.POOLS if p.dilation == 1]
 UNPADDED = [p for p in UNDILATED if p.padding == 0]
+
+pytestmark = pytest.mark.usefixtures("kernel_device")
 
 named = {"ids": lambda value: getattr(value, "name", str(value))}
 

@@ -1,26 +1,19 @@
-#include "bindings/tensor.h"
+// channel_sum: schema and the CPU's kernel.
+#include "bindings/channel_sum.h"
 
+#include "bindings/cpu.h"
 #include "cpu/channel_sum.h"
 
 namespace torchconv {
 namespace {
 
-Tensor channel_sum(const Tensor& x) {
-  STD_TORCH_CHECK(
-      x.dim() >= 3 && x.dim() <= 5,
-      "torchconv::channel_sum expects x of 3 to 5 dimensions, got ",
-      x.dim());
-  cpu::ChannelSum p;
-  p.dtype = dtype_of(x, "channel_sum");
-  p.batch = x.sizes()[0];
-  p.channels = x.sizes()[1];
-  p.stride_n = x.strides()[0];
-  p.stride_c = x.strides()[1];
-  spatial3(x, p.size, p.stride);
-  Tensor out = allocate({p.channels}, x.scalar_type());
-  cpu::channel_sum(p, x.const_data_ptr(), out.mutable_data_ptr());
-  return out;
-}
+struct ChannelSumOnCpu : OnCpu {
+  using OnCpu::OnCpu;
+
+  void channel_sum(const ChannelSum& p, const Tensor& x, void* out) const {
+    cpu::channel_sum(p, x.const_data_ptr(), out);
+  }
+};
 
 } // namespace
 } // namespace torchconv
@@ -30,5 +23,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(torchconv, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(torchconv, CPU, m) {
-  m.impl("channel_sum", TORCH_BOX(&torchconv::channel_sum));
+  m.impl(
+      "channel_sum",
+      TORCH_BOX(&torchconv::channel_sum<torchconv::ChannelSumOnCpu>));
 }

@@ -37,4 +37,8 @@ inline cuda::Queue queue_of(const Tensor& x, const char* op) {
   return {device, stream};
 }
 
+inline bool on_device_of(const Tensor& a, const Tensor& b) {
+  return a.is_cuda() && a.get_device_index() == b.get_device_index();
+}
+
 } // namespace torchconv

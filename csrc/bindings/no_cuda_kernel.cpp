@@ -27,10 +27,9 @@ constexpr Op kOps[] = {
     {"conv_forward", "TTOLLLvSvS"},
     {"conv_input_grad", "TTOLLLLvSvS"},
     {"conv_weight_grad", "TTLLLLvSvS"},
-    {"channel_sum", "T"},
 #if !TORCHCONV_WITH_CUDA
+    {"channel_sum", "T"},
     {"max_pool", "TLLLLvv"},
-#endif
     {"max_pool_with_codes", "TLLLLvv"},
     {"max_pool_with_indices", "TLLLLvv"},
     {"pool_scatter", "TTLLLLLv"},
@@ -48,6 +47,7 @@ constexpr Op kOps[] = {
     {"lp_pool_input_grad", "TTTvLLvv"},
     {"unfold", "TLLLL"},
     {"fold", "TLLLLL"},
+#endif
 };
 constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]);
 

@@ -1,178 +1,28 @@
-// What follows a max pooling: its gradient, that one's adjoint, and unpooling.
-#include "bindings/pool.h"
+// Scatter, gather and unpool: schemas and the CPU's kernels.
+#include "bindings/pool_index.h"
 
+#include "bindings/cpu.h"
 #include "cpu/pool_index.h"
 
 namespace torchconv {
 namespace {
 
-cpu::CodeKind code_kind(const Tensor& codes, const char* op) {
-  switch (codes.scalar_type()) {
-    case ScalarType::Byte:
-      return cpu::CodeKind::u8;
-    case ScalarType::Int:
-      return cpu::CodeKind::i32;
-    case ScalarType::Long:
-      return cpu::CodeKind::i64;
-    default:
-      STD_TORCH_CHECK(
-          false,
-          "torchconv::",
-          op,
-          " expects codes of uint8, int32 or int64, got ",
-          torch::headeronly::toString(codes.scalar_type()));
+struct PoolIndexOnCpu : OnCpu {
+  using OnCpu::OnCpu;
+
+  void pool_scatter(const PoolCodes& k, const void* grad, void* gx) const {
+    cpu::pool_scatter(k, grad, gx);
   }
-}
-
-void set_codes(cpu::PoolCodes& k, const Tensor& codes) {
-  k.codes = codes.const_data_ptr();
-  k.c_stride_n = codes.strides()[0];
-  k.c_stride_c = codes.strides()[1];
-  int64_t size[3];
-  spatial3(codes, size, k.c_stride);
-}
-
-void check_same_size(const Tensor& a, const Tensor& b, const char* op) {
-  STD_TORCH_CHECK(
-      size_of(a) == size_of(b),
-      "torchconv::",
-      op,
-      " expects a tensor and its codes or indices of the same size");
-}
-
-// The problem behind codes of size `codes` that point into `input_size`.
-cpu::PoolCodes coded(
-    const Tensor& codes,
-    const Ints& input_size,
-    const Ints& kernel,
-    const Ints& stride,
-    const Ints& padding,
-    const Ints& dilation,
-    const char* op) {
-  cpu::PoolCodes k;
-  k.kind = code_kind(codes, op);
-  PoolProblem& p = k.p;
-  p = pool_sizes(input_size, op);
-  const size_t nd = input_size.size() - 2;
-  STD_TORCH_CHECK(
-      codes.dim() == static_cast<int64_t>(nd) + 2 &&
-          codes.sizes()[0] == p.batch && codes.sizes()[1] == p.channels,
-      "torchconv::",
-      op,
-      " expects codes with the input's batch, channels and dimensions");
-  if (k.kind == cpu::CodeKind::u8) {
-    STD_TORCH_CHECK(
-        kernel.size() == nd && stride.size() == nd && padding.size() == nd &&
-            dilation.size() == nd,
-        "torchconv::",
-        op,
-        " expects the window of its codes, one entry for each of the ",
-        nd,
-        " spatial dimensions");
-    const int n = static_cast<int>(nd);
-    list3(kernel, n, 1, p.kernel);
-    list3(stride, n, 1, p.stride);
-    list3(padding, n, 0, p.padding);
-    list3(dilation, n, 1, p.dilation);
-    for (int i = 0; i < 3; ++i) {
-      STD_TORCH_CHECK(
-          p.kernel[i] > 0 && p.stride[i] > 0 && p.dilation[i] > 0 &&
-              p.padding[i] >= 0,
-          "torchconv::",
-          op,
-          ": kernel_size, stride and dilation must be positive and padding "
-          "not negative");
-    }
+  void pool_gather(const PoolCodes& k, const void* x, void* out) const {
+    cpu::pool_gather(k, x, out);
   }
-  int64_t unused[3];
-  spatial3(codes, p.out, unused);
-  set_codes(k, codes);
-  return k;
-}
-
-Tensor pool_scatter(
-    const Tensor& grad,
-    const Tensor& codes,
-    const Ints& input_size,
-    const Ints& kernel,
-    const Ints& stride,
-    const Ints& padding,
-    const Ints& dilation,
-    bool channels_last) {
-  const char* op = "pool_scatter";
-  check_same_size(grad, codes, op);
-  cpu::PoolCodes k =
-      coded(codes, input_size, kernel, stride, padding, dilation, op);
-  k.p.dtype = dtype_of(grad, op);
-  Tensor gx = allocate(input_size, grad.scalar_type(), channels_last);
-  set_pool_x(k.p, gx);
-  set_pool_y(k.p, grad);
-  cpu::pool_scatter(k, grad.const_data_ptr(), gx.mutable_data_ptr());
-  return gx;
-}
-
-Tensor pool_gather(
-    const Tensor& x,
-    const Tensor& codes,
-    const Ints& kernel,
-    const Ints& stride,
-    const Ints& padding,
-    const Ints& dilation,
-    bool channels_last) {
-  const char* op = "pool_gather";
-  cpu::PoolCodes k =
-      coded(codes, size_of(x), kernel, stride, padding, dilation, op);
-  k.p.dtype = pool_dtype_of(x, op);
-  Tensor out = allocate(size_of(codes), x.scalar_type(), channels_last);
-  set_pool_x(k.p, x);
-  set_pool_y(k.p, out);
-  cpu::pool_gather(k, x.const_data_ptr(), out.mutable_data_ptr());
-  return out;
-}
-
-std::string joined(const int64_t size[3], int nd) {
-  std::string text;
-  for (int i = 3 - nd; i < 3; ++i) {
-    text += (text.empty() ? "" : "x") + std::to_string(size[i]);
+  bool check_indices(const PoolCodes& k, int64_t* wrong) const {
+    return cpu::check_indices(k, wrong);
   }
-  return text;
-}
-
-Tensor max_unpool(
-    const Tensor& x,
-    const Tensor& indices,
-    const Ints& output_size,
-    bool channels_last) {
-  const char* op = "max_unpool";
-  check_same_size(x, indices, op);
-  STD_TORCH_CHECK(
-      indices.scalar_type() == ScalarType::Long,
-      "torchconv::max_unpool expects int64 indices, got ",
-      torch::headeronly::toString(indices.scalar_type()));
-  const int nd = spatial_dims(x);
-  STD_TORCH_CHECK(
-      nd >= 1 && static_cast<int>(output_size.size()) == nd,
-      "torchconv::max_unpool expects an output_size for each spatial "
-      "dimension of the input");
-  Ints size{x.sizes()[0], x.sizes()[1]};
-  size.insert(size.end(), output_size.begin(), output_size.end());
-  cpu::PoolCodes k = coded(indices, size, {}, {}, {}, {}, op);
-  k.p.dtype = pool_dtype_of(x, op);
-  // Memory is the output's only once the indices are known to be good.
-  set_pool_y(k.p, x);
-  int64_t wrong;
-  STD_TORCH_CHECK(
-      cpu::check_indices(k, &wrong),
-      "Found an invalid max index: ",
-      wrong,
-      " (output volumes are of size ",
-      joined(k.p.in, nd),
-      ")");
-  Tensor out = allocate(size, x.scalar_type(), channels_last);
-  set_pool_x(k.p, out);
-  cpu::max_unpool(k, x.const_data_ptr(), out.mutable_data_ptr());
-  return out;
-}
+  void max_unpool(const PoolCodes& k, const void* x, void* out) const {
+    cpu::max_unpool(k, x, out);
+  }
+};
 
 } // namespace
 } // namespace torchconv
@@ -192,7 +42,5 @@ STABLE_TORCH_LIBRARY_FRAGMENT(torchconv, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(torchconv, CPU, m) {
-  m.impl("pool_scatter", TORCH_BOX(&torchconv::pool_scatter));
-  m.impl("pool_gather", TORCH_BOX(&torchconv::pool_gather));
-  m.impl("max_unpool", TORCH_BOX(&torchconv::max_unpool));
+  torchconv::register_pool_index<torchconv::PoolIndexOnCpu>(m);
 }

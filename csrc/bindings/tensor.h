@@ -48,11 +48,13 @@ inline DType dtype_of(const Tensor& x, const char* op) {
   }
 }
 
-// A fresh tensor on the CPU, contiguous or with the channels innermost.
+// A fresh tensor on the device of another one (the CPU without one),
+// contiguous or with the channels innermost.
 inline Tensor allocate(
     const Ints& size,
     ScalarType dtype,
-    bool channels_last = false) {
+    bool channels_last = false,
+    const Tensor* on = nullptr) {
   const int64_t n = static_cast<int64_t>(size.size());
   Ints stride(size.size());
   int64_t step = 1;
@@ -72,14 +74,21 @@ inline Tensor allocate(
       place(d);
     }
   }
+  int32_t device_type = aoti_torch_device_type_cpu(), device_index = -1;
+  if (on != nullptr) {
+    STABLE_TORCH_ERROR_CODE_CHECK(
+        aoti_torch_get_device_type(on->get(), &device_type));
+    STABLE_TORCH_ERROR_CODE_CHECK(
+        aoti_torch_get_device_index(on->get(), &device_index));
+  }
   AtenTensorHandle handle;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       n,
       size.data(),
       stride.data(),
       torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
-      aoti_torch_device_type_cpu(),
-      -1,
+      device_type,
+      device_index,
       &handle));
   return Tensor(handle);
 }

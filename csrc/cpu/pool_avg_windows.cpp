@@ -56,19 +56,16 @@ WindowSum average_windows(
     const PoolProblem& p,
     bool count_include_pad,
     int64_t divisor_override) {
+  const PoolDivisor divisor{true, count_include_pad, divisor_override};
   WindowSum w = forward_shape(p);
   for (int d = 0; d < 3; ++d) {
     for (int64_t o = 0; o < p.out[d]; ++o) {
       const int64_t start = o * p.stride[d] - p.padding[d];
       const int64_t begin = std::max<int64_t>(start, 0);
       const int64_t end = std::min(start + p.kernel[d], p.in[d]);
-      // A window never counts what is beyond the padding.
-      const int64_t padded =
-          std::min(start + p.kernel[d], p.in[d] + p.padding[d]) - start;
       writable(w.begin[d])[o] = begin;
       writable(w.end[d])[o] = std::max(begin, end);
-      writable(w.count[d])[o] =
-          count_include_pad ? padded : std::max<int64_t>(end - begin, 1);
+      writable(w.count[d])[o] = pool_count(p, divisor, d, o);
     }
   }
   w.pattern = WindowPattern::slide;

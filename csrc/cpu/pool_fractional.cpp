@@ -1,13 +1,13 @@
 // Fractional max pooling: the windows of every plane start where that plane's
 // random samples put them.
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "core/parallel.h"
+#include "core/pool_fractional.h"
 #include "cpu/pool_max.h"
 
 #ifndef TC_ISA
@@ -51,8 +51,7 @@ namespace cpu {
 namespace TC_ISA {
 namespace {
 
-// Starts of the windows along one dimension, as torch draws them: in the
-// arithmetic of the tensor's own type, each operation rounded.
+// Starts of the windows along one dimension.
 template <typename S>
 void window_starts(
     S sample,
@@ -61,18 +60,10 @@ void window_starts(
     int64_t kernel,
     int64_t* start) {
   using A = acc_t<S>;
-  const A u = sample;
-  const A alpha =
-      out > 1 ? A(S(A(S(A(in - kernel))) / A(S(A(out - 1))))) : A(0);
-  const auto whole = [&](A v) { // towards zero, and safe for any sample
-    return std::abs(v) < A(1e9) ? static_cast<int64_t>(v) : int64_t{0};
-  };
-  for (int64_t o = 0; o + 1 < out; ++o) {
-    const A at = A(S(A(S(A(S(A(o))) + u)) * alpha));
-    start[o] =
-        std::clamp<int64_t>(whole(at) - whole(A(S(u * alpha))), 0, in - kernel);
+  const auto round = [](A v) { return A(S(v)); };
+  for (int64_t o = 0; o < out; ++o) {
+    start[o] = fractional_start(A(sample), o, in, out, kernel, round);
   }
-  start[out - 1] = in - kernel;
 }
 
 // The planes of a batch or of a block of channels, one at a time, with rows of

@@ -7,18 +7,6 @@
 namespace torchconv {
 namespace cpu {
 
-// Codes and the tensor they were made for. p.in is the plane the codes point
-// into and p.out their own size; u8 codes read p's windows, the others do not.
-// p.y_stride_* are the strides of the tensor of p.out's size (grad, out, x of
-// max_unpool) and c_stride_* those of the codes; p.x_stride_* belong to the
-// tensor of p.in's size.
-struct PoolCodes {
-  PoolProblem p;
-  CodeKind kind;
-  const void* codes;
-  int64_t c_stride_n, c_stride_c, c_stride[3];
-};
-
 // gx = the sum of grad at the coded positions, added in the order of the
 // outputs; gx is contiguous or channels_last.
 void pool_scatter(const PoolCodes& k, const void* grad, void* gx);

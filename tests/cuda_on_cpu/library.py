@@ -27,7 +27,7 @@ FOLDER = ROOT / "build" / "cuda_on_cpu"
 CXX = os.environ.get("CXX", "g++")
 FLAGS = (
     "-std=c++17 -O1 -g1 -fPIC -fvisibility=hidden -Wall -Wno-unknown-pragmas "
-    "-Wno-psabi -Wno-unused-function -ffp-contract=off "
+    "-Wno-psabi -Wno-unused-function -fno-strict-aliasing -ffp-contract=off "
     "-DTORCH_TARGET_VERSION=0x020b000000000000"
 )
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -126,6 +126,7 @@ def load() -> ctypes.CDLL:
     path = os.environ.get("TORCHCONV_CUDA_ON_CPU") or str(build())
     library = ctypes.CDLL(path)
     library.cuda_on_cpu_set_reversed.argtypes = [ctypes.c_bool]
+    library.cuda_on_cpu_launches.restype = ctypes.c_int64
     return library
 
 

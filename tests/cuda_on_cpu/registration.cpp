@@ -57,3 +57,7 @@ CUDA_ON_CPU_EXPORT void cuda_on_cpu_switch_off() {
 CUDA_ON_CPU_EXPORT void cuda_on_cpu_set_reversed(bool reversed) {
   cuda_on_cpu::set_reversed(reversed);
 }
+
+CUDA_ON_CPU_EXPORT int64_t cuda_on_cpu_launches() {
+  return cuda_on_cpu::launches();
+}

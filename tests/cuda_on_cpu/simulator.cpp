@@ -76,6 +76,7 @@ struct Simulator {
   int left = 0; // threads that have not returned
   int at_barrier = 0;
   bool reversed = false;
+  int64_t launches = 0;
   bool failed = false;
   std::string error;
   void (*body)(const void*) = nullptr;
@@ -355,6 +356,10 @@ const std::string& last_error() {
   return sim().error;
 }
 
+int64_t launches() {
+  return sim().launches;
+}
+
 void set_reversed(bool reversed) {
   sim().reversed = reversed;
 }
@@ -382,6 +387,7 @@ bool launch(
     s.error = "invalid configuration: " + refusal.str();
     return false;
   }
+  ++s.launches;
   s.failed = false;
   s.error.clear();
   s.count = static_cast<int>(threads);

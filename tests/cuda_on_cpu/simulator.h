@@ -41,6 +41,8 @@ bool launch(
     const void* argument);
 const std::string& last_error();
 
+int64_t launches(); // so far
+
 // In which order threads and blocks run: by their numbers, or the other way.
 void set_reversed(bool reversed);
 

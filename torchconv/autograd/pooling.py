@@ -286,7 +286,7 @@ class _LpPoolInputGrad(Rule):
 pool_scatter = differentiable(_ops.pool_scatter, _PoolScatter())
 pool_gather = differentiable(_ops.pool_gather, _PoolGather())
 max_pool_with_codes = differentiable(_ops.max_pool_with_codes, _MaxPoolWithCodes())
-max_pool_with_indices = differentiable(_ops.max_pool_with_indices, _PoolWithCodes())
+max_pool_with_indices = differentiable(_ops.max_pool_with_indices, _MaxPoolWithCodes())
 max_pool = differentiable(
     _ops.max_pool, _WithoutCodes(max_pool_with_codes, _MaxPoolWithCodes())
 )

@@ -22,4 +22,8 @@ inline cuda::Queue queue_of(const Tensor& x, const char* op) {
   return {0, nullptr};
 }
 
+inline bool on_device_of(const Tensor& a, const Tensor&) {
+  return a.is_cpu();
+}
+
 } // namespace torchconv
