@@ -32,7 +32,7 @@ test: build $(VENV)/.test
 	  $(PYTEST_ARGS)
 
 bench: build $(VENV)/.bench
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.refresh $(BENCH_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +111,12 @@ def add_setting(parser: argparse.ArgumentParser, cache: str = "cold") -> None:
     )
 
 
+def add_minutes(parser: argparse.ArgumentParser) -> None:
+    """A limit on the time of a run."""
+    text = "measure no layer that is not begun by then"
+    parser.add_argument("--minutes", type=seconds, help=text)
+
+
 def add_passes(parser: argparse.ArgumentParser, default: str) -> None:
     """Which passes."""
     parser.add_argument(
@@ -129,6 +137,15 @@ def add_algorithm(parser: argparse.ArgumentParser) -> None:
         choices=(*ALGORITHMS, "all"),
         help="all: each that takes the layer, and auto",
     )
+
+
+OUT_OF_TIME = "no time left, see --minutes"
+
+
+def clock(minutes: float | None) -> Callable[[], bool]:
+    """A function that says whether there is time left."""
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    return lambda: time.monotonic() < end
 
 
 def prepare(options: argparse.Namespace) -> None:

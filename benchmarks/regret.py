@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_layers(parser)
     shared.add_setting(parser, cache="warm")
     shared.add_passes(parser, "fwd,input_grad,weight_grad")
+    shared.add_minutes(parser)
     parser.add_argument(
         "--fail-above",
         type=shared.seconds,
@@ -126,8 +127,13 @@ def main(options: argparse.Namespace, console: Console, command: str) -> int:
     rows: list[Row] = []
     failed: list[str] = []
 
+    in_time = shared.clock(options.minutes)
+
     def work(job: tuple[Layer, Setting]) -> None:
         layer, setting = job
+        if not in_time():
+            skipped.append((layer.id, shared.OUT_OF_TIME))
+            return
         try:
             rows.extend(
                 measure_regret(layer, functional, replace(setting, algorithms=names))

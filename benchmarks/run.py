@@ -23,8 +23,9 @@ from torchconv import functional
 from . import document as documents
 from . import options as shared
 from . import plot, report
+from .layers import Layer
 from .machine import environment, measure_roofline
-from .measure import Failure, Result, measure
+from .measure import Failure, Result, Setting, measure
 
 INTERRUPTED = 130  # as a shell reports Ctrl-C
 Item = TypeVar("Item")
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_layers(parser)
     shared.add_setting(parser)
     shared.add_passes(parser, "fwd,train")
+    shared.add_minutes(parser)
     shared.add_algorithm(parser)
     add = parser.add_argument
     add(
@@ -113,12 +115,15 @@ def main(options: argparse.Namespace, console: Console, command: str) -> int:
     found_environment = header(console, command, options.device)
     roofline = measure_roofline(options.dtype, options.device)
     found: list[Result | Failure] = []
-    finished = each(
-        console,
-        wanted,
-        lambda job: job[0].id,
-        lambda job: found.extend(measure(job[0], functional, job[1])),
-    )
+    in_time = shared.clock(options.minutes)
+
+    def work(job: tuple[Layer, Setting]) -> None:
+        if in_time():
+            found.extend(measure(job[0], functional, job[1]))
+        else:
+            skipped.append((job[0].id, shared.OUT_OF_TIME))
+
+    finished = each(console, wanted, lambda job: job[0].id, work)
     document = documents.build(
         found_environment,
         {
