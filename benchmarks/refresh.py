@@ -20,6 +20,7 @@ from .run import INTERRUPTED
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results")
+PICTURE = "docs/roofline.png"
 MARKS = ("<!-- benchmarks -->", "<!-- /benchmarks -->")
 SLOW = 0.95
 PROGRAM = "python -m benchmarks"
@@ -52,7 +53,7 @@ def commands(minutes: float) -> dict[str, list[str]]:
         arguments += ["--json", str(RESULTS / f"{name}.json")]
         arguments += ["--md", str(RESULTS / f"{name}.md")]
         if name == "cpu_float32":
-            arguments += ["--plot", "docs/roofline.png", "--families"]
+            arguments += ["--plot", PICTURE, "--families"]
         found[name] = arguments
     return found
 

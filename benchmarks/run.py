@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -106,16 +107,17 @@ def main(options: argparse.Namespace, console: Console, command: str) -> int:
         console.print(f"not recorded: {escape(remark)}", soft_wrap=True)
     if not wanted:
         raise ValueError(
-            (
-                skipped
-                and f"no layer is left to measure: {skipped[0][0]} has {skipped[0][1]}"
-            )
-            or "no layer has such a word in its id or family"
+            f"no layer is left to measure: {skipped[0][0]} has {skipped[0][1]}"
+            if skipped
+            else "no layer has such a word in its id or family"
         )
     found_environment = header(console, command, options.device)
     roofline = measure_roofline(options.dtype, options.device)
     found: list[Result | Failure] = []
     in_time = shared.clock(options.minutes)
+    order = {(job[0].id, job[1]): place for place, job in enumerate(wanted)}
+    if options.minutes is not None:  # what there is no time for is of every kind
+        random.Random(0).shuffle(wanted)
 
     def work(job: tuple[Layer, Setting]) -> None:
         if in_time():
@@ -124,6 +126,7 @@ def main(options: argparse.Namespace, console: Console, command: str) -> int:
             skipped.append((job[0].id, shared.OUT_OF_TIME))
 
     finished = each(console, wanted, lambda job: job[0].id, work)
+    found.sort(key=lambda one: order[one.layer.id, one.setting])
     document = documents.build(
         found_environment,
         {

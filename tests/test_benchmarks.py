@@ -21,6 +21,7 @@ from benchmarks import (
     measure,
     plot,
     record,
+    refresh,
     regret,
     report,
     run,
@@ -497,6 +498,43 @@ def test_ctrl_c_keeps_what_was_measured(
     assert [row["id"] for row in written["layers"]] == [POOL.spec]
     assert written["settings"]["finished"] is False
     assert "interrupted" in capsys.readouterr().out
+
+
+def test_refresh_writes_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refresh, "RESULTS", tmp_path)
+    monkeypatch.setattr(refresh, "ROOT", tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("before <!-- benchmarks -->\nstale text\n<!-- /benchmarks --> after")
+    assert refresh.main(["--readme"]) == 2  # no results yet
+    layers = f"{CONV.spec} conv2d:c8h5k8r1 --layout both --cache warm"
+    selections = {
+        "cpu_float32": f"run {layers}",
+        "cpu_float32_cold": f"run {layers} --pass fwd --cache cold",
+        "cpu_float64": f"run {layers} --dtype float64",
+        "cpu_bfloat16": f"run {layers} --dtype bfloat16",
+        "regret": f"regret {layers}",
+    }
+    monkeypatch.setattr(
+        refresh, "SELECTIONS", {name: (text, 1.0) for name, text in selections.items()}
+    )
+    monkeypatch.setattr(refresh, "BUDGET", 0.0)
+    monkeypatch.setattr(refresh, "PICTURE", str(tmp_path / "picture.png"))
+    assert refresh.main([]) == 0
+    text = readme.read_text()
+    assert text.startswith("before <!-- benchmarks -->\nTorch's time")
+    assert text.endswith("<!-- /benchmarks --> after")
+    assert "stale text" not in text
+    written = document.load(tmp_path / "cpu_float32.json")
+    (family,) = (
+        row
+        for row in written["families"]
+        if (row["family"], row["layout"]) == ("all", "nchw")
+    )
+    assert f"| all | {family['passes']['fwd']['speedup']:.2f} |" in text
+    readme.write_text("no marks")
+    assert refresh.main(["--readme"]) == 2
 
 
 SMOKE = [
