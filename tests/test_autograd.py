@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from common import here
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.gradcheck import gradcheck, gradgradcheck
@@ -53,7 +54,8 @@ def _pool(name: str, x: Tensor, *args: Any, **options: Any) -> Case:
     label = "-".join([name, *map(str, args), *words])
 
     def run(t: Tensor) -> Tensor:
-        out = getattr(tc, name)(t, *args, **options)
+        tensors = {k: here(v) for k, v in options.items() if isinstance(v, Tensor)}
+        out = getattr(tc, name)(t, *args, **options | tensors)
         return out[0] if isinstance(out, tuple) else out
 
     return Case(label.replace(" ", ""), run, (x,))
@@ -62,7 +64,7 @@ def _pool(name: str, x: Tensor, *args: Any, **options: Any) -> Case:
 def _unpool(name: str, pool: str, x: Tensor) -> Case:
     indices = getattr(tc, pool)(x, 2, return_indices=True)[1]
     values = _uniform(*indices.shape)
-    return Case(name, lambda t: getattr(tc, name)(t, indices, 2), (values,))
+    return Case(name, lambda t: getattr(tc, name)(t, here(indices), 2), (values,))
 
 
 _SAMPLES = torch.rand(2, 2, 3, dtype=torch.float64)
@@ -131,22 +133,26 @@ CASES = [
 ]
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+on_every_device = pytest.mark.usefixtures("kernel_device")
 
 
 def _leaves(case: Case) -> tuple[Tensor, ...]:
-    return tuple(t.detach().clone().requires_grad_() for t in case.inputs)
+    return tuple(here(t.detach().clone()).requires_grad_() for t in case.inputs)
 
 
+@on_every_device
 @each_case
 def test_gradcheck(case: Case) -> None:
     assert gradcheck(case.function, _leaves(case), check_batched_grad=True)
 
 
+@on_every_device
 @each_case
 def test_gradgradcheck(case: Case) -> None:
     assert gradgradcheck(case.function, _leaves(case))
 
 
+@on_every_device
 @each_case
 def test_forward_mode(case: Case) -> None:
     assert gradcheck(
@@ -186,15 +192,17 @@ def test_torch_func_agrees_with_eager(case: Case) -> None:
             torch.testing.assert_close(a, b)
 
 
+@on_every_device
 @each_case
 def test_vmap_agrees_with_a_loop(case: Case) -> None:
     """Every choice of which inputs have the extra dimension."""
     for mask in itertools.product((False, True), repeat=len(case.inputs)):
         if not any(mask):
             continue
+        inputs = [here(t) for t in case.inputs]
         stacked = tuple(
             torch.stack([t, t.flip(-1) * 0.5], dim=-1) if m else t
-            for t, m in zip(case.inputs, mask, strict=True)
+            for t, m in zip(inputs, mask, strict=True)
         )
         in_dims = tuple(-1 if m else None for m in mask)
         found = vmap(case.function, in_dims=in_dims)(*stacked)
@@ -311,6 +319,7 @@ def test_max_pooling_keeps_small_codes() -> None:
     assert [(t.dtype, t.shape) for t in kept] == [(torch.uint8, (1, 2, 4, 4))]
 
 
+@on_every_device
 @each_case
 def test_gradient_of_a_sum(case: Case) -> None:
     """sum() passes back an expanded tensor of strides 0."""

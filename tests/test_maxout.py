@@ -15,6 +15,8 @@ from torch.func import grad, jvp, vmap
 from torchconv import functional as TF
 from torchconv import reference
 
+pytestmark = pytest.mark.usefixtures("kernel_device")
+
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 # Input size and k: vector edges, one group, groups of one, more taps than a byte names.

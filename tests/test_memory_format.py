@@ -319,9 +319,10 @@ def as_tuple(value: Any) -> tuple[Tensor, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+@pytest.mark.usefixtures("kernel_device")
 @pytest.mark.parametrize("problem", POOLS, **named)
 def test_pool_of_any_strides(problem: shapes.Pool) -> None:
-    """Values and strides of torch, for every layout, under every CPU variant; and the
+    """Values and strides of torch, for every layout, under every kernel variant; and the
     gradient for gradients of every layout."""
     x = normal(problem.x_size, torch.float32, problem.name)
     views = layouts(x)
@@ -356,6 +357,7 @@ def test_pool_of_any_strides(problem: shapes.Pool) -> None:
                     assert not wrong, f"gradient of {what}, {how}, {gl}, {isa}: {wrong}"
 
 
+@pytest.mark.usefixtures("kernel_device")
 @pytest.mark.parametrize("nd", [1, 2, 3])
 def test_unpool_strides(nd: int) -> None:
     x = normal((2, 3, *(8, 6, 4)[:nd]), torch.float32)
@@ -369,6 +371,7 @@ def test_unpool_strides(nd: int) -> None:
         assert found.stride() == expected.stride(), f"{how}, indices {ihow}"
 
 
+@pytest.mark.usefixtures("kernel_device")
 @pytest.mark.parametrize("nd", [2, 3])
 def test_fractional_strides(nd: int) -> None:
     x = normal((2, 3, *(8, 6, 7)[:nd]), torch.float32)
