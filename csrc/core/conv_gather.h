@@ -15,6 +15,12 @@
 //     Where padding showed an element twice (reflect, replicate, circular) its
 //     position gathers from several places: those border positions form runs
 //     of their own that are not affine.
+//
+// Folded, all phases of input_grad are one run: with q = i + low = m stride +
+// phase, every phase reads gy at m - j through tap phase + j stride, so the
+// phases are lanes beside the channels (a sub-pixel convolution), and where
+// kernel == stride the weights of one source channel already lie in the order
+// of the lanes: input_grad of a patchify layer is one matrix product.
 #pragma once
 
 #include <vector>
@@ -35,11 +41,20 @@ struct AxisPair {
   int64_t j, source;
 };
 
+// A lane of a folded view: a channel of the destination and a phase.
+struct FoldedLane {
+  int64_t channel, phase[3];
+  int64_t w, dst; // offsets, to those of phase 0 of channel 0
+};
+
 struct GatherView {
   Pass pass;
   ConvProblem p;
   PaddingMode mode; // what source coordinates outside show
-  int64_t red, lanes; // channels per group of the source, of the destination
+  int64_t red; // channels per group of the source
+  int64_t lanes; // of the destination per group: channels, or channel x phase
+  int64_t fold[3]; // phases that are lanes; 1: none
+  std::vector<FoldedLane> folded; // all lanes; empty if nothing is folded
   int64_t src_size[3];
   Strides src, dst;
   int64_t src_group, dst_group, w_group; // strides from group to group
@@ -53,5 +68,15 @@ struct GatherView {
 };
 
 GatherView gather_view(const ConvProblem& p, Pass pass);
+
+// Whether the phases of input_grad can be folded, and the folded view.
+bool can_fold(const ConvProblem& p, Pass pass);
+GatherView folded_view(const ConvProblem& p);
+
+// Cuts the one run of a dimension where the taps that see the source, and not
+// only its zero padding, change: a part has fewer taps. Worth it only where
+// that saves at least the share `least` of the products and no part is shorter
+// than `shortest`; else the run stays whole.
+void skip_padding(GatherView& v, int dim, double least, int64_t shortest);
 
 } // namespace torchconv

@@ -40,6 +40,14 @@ inline void transpose_block(Vec<A> (&rows)[kLanes<A>]) {
   }
 }
 
+// The even lanes of two vectors.
+template <typename A, int... I>
+inline Vec<A> even_lanes(Vec<A> a, Vec<A> b, std::integer_sequence<int, I...>) {
+  using Index = std::conditional_t<sizeof(A) == 4, int32_t, int64_t>;
+  const Vec<Index> even = {(2 * I)...};
+  return __builtin_shuffle(a, b, even);
+}
+
 template <typename S>
 void pack_scattered(
     const S* src,
@@ -197,10 +205,11 @@ void store_tile(
 // How one dimension of a block of the source lies in a strip: the source
 // coordinates that `count` positions and all taps read, each once (dense), or
 // in one row of `count` for each tap where that is shorter (large dilation or
-// stride). Position m and tap j find theirs in slot m * sa + j * sb + s0.
+// stride). Position m and tap j find theirs in slot m * sa + tap(j).
 struct StripAxis {
   int64_t count, taps, a, b, c;
   int64_t sa, sb, s0, slots;
+  int64_t plane; // slots of a residue modulo a, of split_residues; else 0
   bool dense;
 
   // For positions first .. first + count of a run.
@@ -209,7 +218,8 @@ struct StripAxis {
         taps(run.taps),
         a(run.a),
         b(run.b),
-        c(run.c + first * run.a) {
+        c(run.c + first * run.a),
+        plane(0) {
     if (taps == 0 || count == 0) {
       sa = sb = s0 = slots = 0;
       dense = true;
@@ -226,7 +236,36 @@ struct StripAxis {
     }
   }
 
+  // Neighbouring positions in neighbouring slots: dense where the step is 1,
+  // else the source's coordinates by their residue modulo the step, or by taps
+  // where those are fewer.
+  void split_residues() {
+    if (a == 1 || taps == 0 || count == 0) {
+      return;
+    }
+    dense = false;
+    sa = 1;
+    sb = count;
+    s0 = 0;
+    slots = count * taps;
+    const int64_t length = count + (taps - 1) * b / a;
+    if (b >= 0 && a * length < slots) {
+      plane = length;
+      slots = a * length;
+    }
+  }
+  int64_t tap(int64_t j) const {
+    return plane > 0 ? j * b % a * plane + j * b / a : j * sb + s0;
+  }
+
   int64_t source(int64_t slot) const {
+    if (plane > 0) {
+      // Slots that no tap reads show the last coordinate that one does.
+      return std::min(
+                 slot % plane * a + slot / plane,
+                 (count - 1) * a + (taps - 1) * b) +
+          c;
+    }
     return dense ? slot - s0 + c : slot % count * a + slot / count * b + c;
   }
   // The range of source coordinates, for telling whether all lie inside.
@@ -290,6 +329,27 @@ inline void convert_row(const S* from, int64_t n, acc_t<S>* to) {
   }
 }
 
+// to[i] = from[i * step] for i < n.
+template <typename S>
+inline void copy_strided(const S* from, int64_t step, int64_t n, acc_t<S>* to) {
+  using A = acc_t<S>;
+  constexpr int L = kLanes<A>;
+  int64_t i = 0;
+  if (step == 2) {
+    for (; i + L < n; i += L) { // the second load ends within the elements
+      store(
+          to + i,
+          even_lanes<A>(
+              load_as(from + 2 * i),
+              load_as(from + 2 * i + L),
+              std::make_integer_sequence<int, L>()));
+    }
+  }
+  for (; i < n; ++i) {
+    to[i] = static_cast<A>(from[i * step]);
+  }
+}
+
 // One row of slots of one channel.
 template <typename S>
 inline void pack_row(
@@ -299,6 +359,7 @@ inline void pack_row(
     PaddingMode mode,
     const StripAxis& axis,
     acc_t<S>* to) {
+  using A = acc_t<S>;
   int64_t slot = 0;
   if (axis.dense) {
     const int64_t start = axis.source(0);
@@ -323,6 +384,33 @@ inline void pack_row(
       slot = end;
     }
     edge(slots);
+    return;
+  }
+  if (axis.plane > 0) {
+    // What lies inside is copied by vectors where every second element is
+    // wanted; the borders one by one.
+    for (int64_t r = 0; r < axis.a; ++r) {
+      const int64_t start = axis.c + r;
+      const int64_t first =
+          std::min(axis.plane, start < 0 ? (axis.a - 1 - start) / axis.a : 0);
+      const int64_t last = std::max(
+          first, std::min(axis.plane, (size - start + axis.a - 1) / axis.a));
+      A* row = to + r * axis.plane;
+      const auto edge = [&](int64_t q, int64_t end) {
+        for (; q < end; ++q) {
+          const int64_t i =
+              source_index(axis.source(r * axis.plane + q), size, mode);
+          row[q] = i < 0 ? A(0) : static_cast<A>(src[i * stride]);
+        }
+      };
+      edge(0, first);
+      copy_strided(
+          src + (start + first * axis.a) * stride,
+          axis.a * stride,
+          last - first,
+          row + first);
+      edge(last, axis.plane);
+    }
     return;
   }
   for (int64_t j = 0; j < axis.taps; ++j) {
@@ -375,14 +463,30 @@ void pack_strip(
         std::fill_n(to, slots * channels, A(0));
         continue;
       }
-      for (int64_t w = 0; w < slots; ++w) {
-        const int64_t sw = source_index(axis[2].source(w), size[2], mode);
-        if (sw < 0) {
-          std::fill_n(to + w * channels, channels, A(0));
-        } else {
-          convert_row(row + sw * stride.s[2], channels, to + w * channels);
+      int64_t w = 0;
+      const auto pixels = [&](int64_t end) {
+        for (; w < end; ++w) {
+          const int64_t sw = source_index(axis[2].source(w), size[2], mode);
+          if (sw < 0) {
+            std::fill_n(to + w * channels, channels, A(0));
+          } else {
+            convert_row(row + sw * stride.s[2], channels, to + w * channels);
+          }
         }
+      };
+      if (axis[2].dense && stride.s[2] == channels) {
+        // Pixels without gaps: all that lie inside are one row.
+        const int64_t start = axis[2].source(0);
+        const int64_t first = std::min(slots, std::max<int64_t>(0, -start));
+        const int64_t last = std::max(first, std::min(slots, size[2] - start));
+        pixels(first);
+        convert_row(
+            row + (start + first) * channels,
+            (last - first) * channels,
+            to + first * channels);
+        w = last;
       }
+      pixels(slots);
     }
   }
 }
@@ -426,16 +530,168 @@ inline void weight_offsets(
       });
 }
 
+// Whether tap j of a lane of a folded view lies in the kernel: where that is no
+// multiple of the stride, some phases have fewer taps than others.
+inline bool tap_exists(
+    const GatherView& v,
+    const AxisRun (&run)[3],
+    const FoldedLane& lane,
+    const int64_t (&j)[3]) {
+  bool inside = true;
+  for (int d = 0; d < 3; ++d) {
+    inside = inside &&
+        lane.phase[d] + run[d].t0 + j[d] * run[d].tstep < v.p.kernel[d];
+  }
+  return inside;
+}
+
+// Two vectors to one of twice the length, in turn.
+template <typename A, int... I>
+inline void interleave_lanes(
+    Vec<A> a,
+    Vec<A> b,
+    Vec<A>& low,
+    Vec<A>& high,
+    std::integer_sequence<int, I...>) {
+  constexpr int L = kLanes<A>;
+  using Index = std::conditional_t<sizeof(A) == 4, int32_t, int64_t>;
+  const Vec<Index> first = {(I / 2 + (I % 2) * L)...};
+  const Vec<Index> second = {(L / 2 + I / 2 + (I % 2) * L)...};
+  low = __builtin_shuffle(a, b, first);
+  high = __builtin_shuffle(a, b, second);
+}
+template <typename A>
+inline void interleave(Vec<A> a, Vec<A> b, Vec<A>& low, Vec<A>& high) {
+  interleave_lanes<A>(
+      a, b, low, high, std::make_integer_sequence<int, kLanes<A>>());
+}
+
+// The same for a folded view: the taps of a lane start at its phase, and where
+// the kernel is no multiple of the stride some end before those of others.
+template <typename S>
+void pack_folded(
+    const GatherView& v,
+    const S* w,
+    const AxisRun (&run)[3],
+    bool inner,
+    const ColumnBlock& b,
+    acc_t<S>* panel) {
+  using A = acc_t<S>;
+  const FoldedLane* lane = v.folded.data() + b.first;
+  const int width = b.vectors * kLanes<A>;
+  bool ragged = false, gapless = true;
+  for (int d = 0; d < 3; ++d) {
+    ragged = ragged || (v.fold[d] > 1 && v.p.kernel[d] % v.fold[d] != 0);
+  }
+  for (int i = 1; i < b.valid; ++i) {
+    gapless = gapless && lane[i].w == lane[0].w + i;
+  }
+  each_reduction(
+      v.red, run, inner, [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
+        const int64_t j[3] = {j0, j1, j2};
+        const S* from = w + c * v.w_red;
+        for (int d = 0; d < 3; ++d) {
+          from += (run[d].t0 + j[d] * run[d].tstep) * v.w_tap[d];
+        }
+        int i = 0;
+        if (gapless && !ragged) {
+          convert_row(from + lane[0].w, b.valid, panel);
+          i = b.valid;
+        }
+        for (; i < b.valid; ++i) {
+          panel[i] = !ragged || tap_exists(v, run, lane[i], j)
+              ? static_cast<A>(from[lane[i].w])
+              : A(0);
+        }
+        std::fill(panel + i, panel + width, A(0));
+        panel += width;
+      });
+}
+
+// Tiles of a folded view to their places: at is the position of the first
+// pixel's phase 0, dst its place, and pixels follow in steps along the last
+// dimension. Lanes whose places follow one another are stored together.
+template <typename S>
+void store_folded(
+    const GatherView& v,
+    const acc_t<S>* acc,
+    int rows,
+    int width,
+    const ColumnBlock& b,
+    const acc_t<S>* bias,
+    const int64_t (&at)[3],
+    int64_t step,
+    S* dst) {
+  using A = acc_t<S>;
+  constexpr int L = kLanes<A>;
+  const FoldedLane* lane = v.folded.data() + b.first;
+  const int64_t pixel = step * v.dst.s[2];
+  bool inside = at[2] >= 0 && at[2] + rows * step <= v.p.in[2];
+  for (int d = 0; d < 2; ++d) {
+    inside = inside && at[d] >= 0 && at[d] + v.fold[d] <= v.p.in[d];
+  }
+  for (int i = 0; i < b.valid;) {
+    int end = i + 1;
+    while (inside && end < b.valid && lane[end].dst == lane[i].dst + end - i) {
+      ++end;
+    }
+    const int count = end - i;
+    S* to = dst + lane[i].dst;
+    const A* from = acc + i;
+    if (!inside) {
+      const int64_t* phase = lane[i].phase;
+      bool in_row = true;
+      for (int d = 0; d < 2; ++d) {
+        const int64_t q = at[d] + phase[d];
+        in_row = in_row && q >= 0 && q < v.p.in[d];
+      }
+      for (int p = 0; in_row && p < rows; ++p) {
+        const int64_t q = at[2] + p * step + phase[2];
+        if (q >= 0 && q < v.p.in[2]) {
+          to[p * pixel] =
+              S(from[p * width] + (bias == nullptr ? A(0) : bias[i]));
+        }
+      }
+    } else if (count == 2 && sizeof(S) == sizeof(A)) {
+      const A add0 = bias == nullptr ? A(0) : bias[i];
+      const A add1 = bias == nullptr ? A(0) : bias[i + 1];
+      for (int p = 0; p < rows; ++p) {
+        to[p * pixel] = S(from[p * width] + add0);
+        to[p * pixel + 1] = S(from[p * width + 1] + add1);
+      }
+    } else {
+      for (int k = 0; k < count; k += L) {
+        const int lanes = std::min(L, count - k);
+        const Vec<A> add =
+            bias == nullptr ? Vec<A>{} : load_partial(bias + i + k, lanes);
+        for (int p = 0; p < rows; ++p) {
+          store_as_partial(
+              to + p * pixel + k,
+              load_partial(from + p * width + k, lanes) + add,
+              lanes);
+        }
+      }
+    }
+    i = end;
+  }
+}
+
 // The weights of one block of columns, as the tiles read them.
 template <typename S>
 void pack_panel(
     const GatherView& v,
     const S* w,
+    const AxisRun (&run)[3],
+    bool inner,
     int64_t group,
     const ColumnBlock& b,
     int64_t n,
     const int64_t* w_off,
     acc_t<S>* panel) {
+  if (!v.folded.empty()) {
+    pack_folded(v, w + group * v.w_group, run, inner, b, panel);
+    return;
+  }
   pack_columns(
       w + group * v.w_group + b.first * v.w_lane,
       v.w_lane,
@@ -452,6 +708,8 @@ template <typename S>
 void pack_all_panels(
     const GatherView& v,
     const S* w,
+    const AxisRun (&run)[3],
+    bool inner,
     const ColumnCut<acc_t<S>>& cut,
     int64_t n,
     const int64_t* w_off,
@@ -466,7 +724,15 @@ void pack_all_panels(
           const int64_t g = i / cut.blocks;
           const ColumnBlock b = cut.block(i % cut.blocks);
           pack_panel<S>(
-              v, w, g, b, n, w_off, panels + (g * lanes + b.first) * n);
+              v,
+              w,
+              run,
+              inner,
+              g,
+              b,
+              n,
+              w_off,
+              panels + (g * lanes + b.first) * n);
         }
       });
 }

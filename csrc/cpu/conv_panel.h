@@ -224,7 +224,7 @@ struct PanelJob {
       shared.steps[r] = r * rows;
     }
     weight_offsets(v, run, false, shared.w_off);
-    pack_all_panels<S>(v, w, cut, n, shared.w_off, shared.panels);
+    pack_all_panels<S>(v, w, run, false, cut, n, shared.w_off, shared.panels);
     const int64_t lanes = cut.vectors * L;
     const int64_t tasks = v.p.batch * v.p.groups * blocks;
     const double work = 1.0 * v.p.batch * v.p.groups * pixels * lanes * n;

@@ -19,6 +19,8 @@ struct RowsJob {
   const GatherView& v;
   AxisRun run[3];
   int64_t taps, n;
+  bool inner; // order of the reduction, that of StripJob
+  bool copy_weights;
   bool in_place;
   int64_t block[3], blocks[3];
   int64_t strip;
@@ -34,6 +36,8 @@ struct RowsJob {
         run{r0, r1, r2} {
     taps = r0.taps * r1.taps * r2.taps;
     n = v.red * taps;
+    inner = v.src.c == 1 && v.red > 1;
+    copy_weights = !kNative || !v.folded.empty();
     // In place a whole vector must lie inside the row, so that the last one
     // can be moved back to end with it.
     in_place = kNative && v.src.s[2] == 1 && r2.a == 1 && r2.count >= kSlack;
@@ -77,17 +81,10 @@ struct RowsJob {
               (2 * threads + cells - 1) / cells);
   }
 
-  // The columns of a tile are neighbours in the strip: slots are dense only
-  // where a position's step is 1.
+  // The columns of a tile are neighbours in the strip.
   static StripAxis width_axis(const AxisRun& r, int64_t first, int64_t count) {
     StripAxis axis(r, first, count);
-    if (r.a != 1 && axis.taps > 0) {
-      axis.dense = false;
-      axis.sa = 1;
-      axis.sb = count;
-      axis.s0 = 0;
-      axis.slots = count * axis.taps;
-    }
+    axis.split_residues();
     return axis;
   }
   int64_t block_strip() const {
@@ -117,7 +114,7 @@ struct RowsJob {
     return rows *
         (n * v.lanes * vectors / 2 * wait + r2.count * read +
          v.lanes * r2.count * (dense_out ? 0.1 : 1.0)) +
-        (kNative ? 0.0 : 1.0 * v.lanes * n);
+        (kNative && v.folded.empty() ? 0.0 : 2.0 * v.lanes * n);
   }
 
   struct Thread {
@@ -132,12 +129,12 @@ struct RowsJob {
   }
   struct Shared {
     int64_t* w_off;
-    A* w; // converted weights: [group][lane][n]
+    A* w; // copied weights: [group][lane][n]
   };
   Shared take_shared(Scratch& scratch) const {
     Shared s;
     s.w_off = scratch.take<int64_t>(n);
-    s.w = scratch.take<A>(kNative ? 0 : v.p.groups * v.lanes * n);
+    s.w = scratch.take<A>(copy_weights ? v.p.groups * v.lanes * n : 0);
     return s;
   }
   int64_t workspace(int threads) const {
@@ -188,7 +185,7 @@ struct RowsJob {
       each_reduction(
           v.red,
           run,
-          false,
+          inner,
           [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
             *off++ = c * layout.c + j0 * axis[0].b * layout.s[0] +
                 j1 * axis[1].b * layout.s[1] + j2 * axis[2].b;
@@ -200,10 +197,9 @@ struct RowsJob {
     cell.step[0] = axis[0].sa * layout.s[0];
     cell.step[1] = axis[1].sa * layout.s[1];
     each_reduction(
-        v.red, run, false, [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
-          *off++ = c * layout.c + (j0 * axis[0].sb + axis[0].s0) * layout.s[0] +
-              (j1 * axis[1].sb + axis[1].s0) * layout.s[1] +
-              (j2 * axis[2].sb + axis[2].s0) * layout.s[2];
+        v.red, run, inner, [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
+          *off++ = c * layout.c + axis[0].tap(j0) * layout.s[0] +
+              axis[1].tap(j1) * layout.s[1] + axis[2].tap(j2) * layout.s[2];
         });
     if (n > 0) {
       pack_strip(
@@ -240,6 +236,59 @@ struct RowsJob {
     }
   }
 
+  // Rows of a folded view: lane after lane, each with its phase, where its
+  // positions lie inside. at: the position of column 0 in phase 0.
+  void store_folded_rows(
+      const A* acc,
+      int64_t first_lane,
+      int rows,
+      int width,
+      int64_t count,
+      const A* bias,
+      const int64_t (&at)[3],
+      S* dst) const {
+    const int64_t step = run[2].step, pixel = step * v.dst.s[2];
+    for (int p = 0; p < rows; ++p) {
+      const FoldedLane& lane = v.folded[first_lane + p];
+      bool inside = true;
+      for (int d = 0; d < 2; ++d) {
+        const int64_t q = at[d] + lane.phase[d];
+        inside = inside && q >= 0 && q < v.p.in[d];
+      }
+      if (!inside) {
+        continue;
+      }
+      const A add = bias == nullptr ? A(0) : bias[first_lane + p];
+      const A* from = acc + p * width;
+      S* to = dst + lane.dst;
+      const int64_t q = at[2] + lane.phase[2];
+      int64_t i = q < 0 ? (step - 1 - q) / step : 0;
+      const int64_t end = std::min(count, (v.p.in[2] - q + step - 1) / step);
+      if (kNative && pixel == 2 && p + 1 < rows &&
+          v.folded[first_lane + p + 1].dst == lane.dst + 1 && i == 0 &&
+          at[2] + lane.phase[2] + 1 + (count - 1) * step < v.p.in[2]) {
+        // Two phases side by side make a row without gaps.
+        const A add1 = bias == nullptr ? A(0) : bias[first_lane + p + 1];
+        for (; i + L <= count; i += L) {
+          Vec<A> low, high;
+          interleave<A>(
+              load(from + i) + add, load(from + width + i) + add1, low, high);
+          store_as(to + 2 * i, low);
+          store_as(to + 2 * i + L, high);
+        }
+        for (; i < count; ++i) {
+          to[2 * i] = S(from[i] + add);
+          to[2 * i + 1] = S(from[width + i] + add1);
+        }
+        ++p;
+        continue;
+      }
+      for (; i < end; ++i) {
+        to[i * pixel] = S(from[i] + add);
+      }
+    }
+  }
+
   void compute(
       const Cell& cell,
       int64_t first_lane,
@@ -257,10 +306,12 @@ struct RowsJob {
     for (int64_t d = 0; d < cell.count[0]; ++d) {
       for (int64_t h = 0; h < cell.count[1]; ++h) {
         const A* b = cell.base + d * cell.step[0] + h * cell.step[1];
-        S* row = to +
-            (run[0].p0 + (cell.first[0] + d) * run[0].step) * v.dst.s[0] +
-            (run[1].p0 + (cell.first[1] + h) * run[1].step) * v.dst.s[1] +
-            (run[2].p0 + cell.first[2] * run[2].step) * v.dst.s[2];
+        int64_t place[3] = {
+            run[0].p0 + (cell.first[0] + d) * run[0].step,
+            run[1].p0 + (cell.first[1] + h) * run[1].step,
+            run[2].p0 + cell.first[2] * run[2].step};
+        S* row = to + place[0] * v.dst.s[0] + place[1] * v.dst.s[1] +
+            place[2] * v.dst.s[2];
         for (int64_t i = 0; i < cut.blocks; ++i) {
           const ColumnBlock columns = cut.block(i);
           const int width = columns.vectors * L;
@@ -272,17 +323,47 @@ struct RowsJob {
               last_lane - first_lane, tile_rows<A>(columns.vectors));
           for (int64_t k = 0; k < tiles.tiles; ++k) {
             const int64_t lane = first_lane + tiles.begin(k);
+            if constexpr (kNative) {
+              if (v.folded.empty() && pixel == 1) {
+                rows_function<A>(tiles.rows(k), columns.vectors)(
+                    w + lane * w_lane,
+                    w_off,
+                    w_lane,
+                    b + at,
+                    off,
+                    n,
+                    bias == nullptr ? nullptr : bias + lane,
+                    row + lane * v.dst.c + at,
+                    v.dst.c,
+                    static_cast<int>(count - width + L));
+                continue;
+              }
+            }
             tile_function<A, true>(tiles.rows(k), columns.vectors)(
                 w + lane * w_lane,
                 w_off,
                 w_lane,
                 b + at,
                 off,
-                0,
+                1,
                 n,
                 acc,
                 width,
                 false);
+            if (!v.folded.empty()) {
+              const int64_t tile_place[3] = {
+                  place[0], place[1], place[2] + at * run[2].step};
+              store_folded_rows(
+                  acc,
+                  lane,
+                  tiles.rows(k),
+                  width,
+                  count,
+                  bias,
+                  tile_place,
+                  row + at * pixel);
+              continue;
+            }
             store_rows(
                 acc,
                 tiles.rows(k),
@@ -311,13 +392,25 @@ struct RowsJob {
     Scratch count(nullptr);
     take_thread(count);
     const int64_t thread_bytes = count.used();
-    weight_offsets(v, run, false, shared.w_off);
-    if constexpr (!kNative) {
+    weight_offsets(v, run, inner, shared.w_off);
+    if (copy_weights) {
       for (int64_t i = 0; i < v.p.groups * v.lanes; ++i) {
-        const S* from = w + i / v.lanes * v.w_group + i % v.lanes * v.w_lane;
-        for (int64_t r = 0; r < n; ++r) {
-          shared.w[i * n + r] = static_cast<A>(from[shared.w_off[r]]);
-        }
+        const int64_t g = i / v.lanes, l = i % v.lanes;
+        const S* from = w + g * v.w_group +
+            (v.folded.empty() ? l * v.w_lane : v.folded[l].w);
+        A* to = shared.w + i * n;
+        int64_t r = 0;
+        each_reduction(
+            v.red,
+            run,
+            inner,
+            [&](int64_t, int64_t j0, int64_t j1, int64_t j2) {
+              const int64_t j[3] = {j0, j1, j2};
+              to[r] = v.folded.empty() || tap_exists(v, run, v.folded[l], j)
+                  ? static_cast<A>(from[shared.w_off[r]])
+                  : A(0);
+              ++r;
+            });
       }
       for (int64_t r = 0; r < n; ++r) {
         shared.w_off[r] = r;
@@ -336,14 +429,13 @@ struct RowsJob {
           for (int64_t task = begin; task < end; ++task) {
             enter(cell, task / chunks, src, t);
             const int64_t g = cell.group;
-            const A* weights;
-            int64_t w_lane;
+            const A* weights = shared.w + g * v.lanes * n;
+            int64_t w_lane = n;
             if constexpr (kNative) {
-              weights = w + g * v.w_group;
-              w_lane = v.w_lane;
-            } else {
-              weights = shared.w + g * v.lanes * n;
-              w_lane = n;
+              if (!copy_weights) {
+                weights = w + g * v.w_group;
+                w_lane = v.w_lane;
+              }
             }
             const int64_t chunk = task % chunks;
             compute(

@@ -9,6 +9,8 @@ namespace cpu {
 namespace TC_ISA {
 
 constexpr int64_t kStripBytes = 256 << 10; // of a 1 MB L2, beside the weights
+constexpr int64_t kPartBytes = 192
+    << 10; // of packed weights, read by all tiles
 
 // How one job (one run per dimension) is cut up. The cut never changes a
 // result: each element is one chain over the reduction.
@@ -27,23 +29,32 @@ struct StripJob {
   ColumnCut<A> cut;
   bool private_panels; // weights packed by each thread for its columns only
   int64_t chunks; // in which the columns are dealt out, beside the blocks
+  int64_t parts; // of the reduction, each a pass over the pixels of a block
+  const StripJob* whole; // whose packed weights this job reads a part of
 
+  // whole: the job of the uncut runs, if these are cuts that skip padding.
   StripJob(
       const GatherView& v,
       const AxisRun& r0,
       const AxisRun& r1,
       const AxisRun& r2,
-      int threads)
+      int threads,
+      const StripJob* whole = nullptr)
       : v(v),
         run{r0, r1, r2},
-        cut(v.lanes, 1) {
+        cut(v.lanes, 1),
+        whole(whole) {
     taps = r0.taps * r1.taps * r2.taps;
     n = v.red * taps;
     inner = v.src.c == 1 && v.red > 1;
+    // Where windows do not overlap a strip would be used once.
     in_place = std::is_same_v<S, A>;
     for (int d = 0; d < 3; ++d) {
       block[d] = d == 2 ? run[d].count : 1;
-      in_place = in_place && run[d].taps == 1 &&
+      in_place = in_place && run[d].taps > 0 &&
+          (run[d].taps == 1 ||
+           (run[d].b == 1 && run[d].a >= run[d].taps &&
+            (inner || v.red < 16))) &&
           StripAxis(run[d], 0, run[d].count).inside(v.src_size[d]);
     }
     if (in_place) {
@@ -77,18 +88,28 @@ struct StripJob {
     for (int d = 0; d < 3; ++d) {
       blocks[d] = (run[d].count + block[d] - 1) / block[d];
     }
-    cut = ColumnCut<A>(v.lanes, block[2]);
+    cut = whole != nullptr ? whole->cut : ColumnCut<A>(v.lanes, block[2]);
     // With few pixels the weights are most of the bytes: then a thread packs
     // the columns it is about to use into its L2 instead of all of them going
     // through memory, and strips are packed again for each block of columns.
-    private_panels =
-        v.p.batch * v.src_size[0] * v.src_size[1] * v.src_size[2] * cut.blocks <
-            v.lanes * taps &&
+    private_panels = whole == nullptr && few_pixels(v, taps, cut) &&
         v.p.groups * cut.blocks >= threads;
     const int64_t cells = v.p.batch * v.p.groups * block_count();
     chunks = cells >= 2 * threads || threads == 1
         ? 1
         : std::min(cut.blocks, (2 * threads + cells - 1) / cells);
+    // The weights of a part stay in L2 while all tiles of the block use them.
+    parts = std::max<int64_t>(
+        1, (panel() * (int64_t)sizeof(A) + kPartBytes / 2) / kPartBytes);
+  }
+
+  static bool few_pixels(
+      const GatherView& v,
+      int64_t taps,
+      const ColumnCut<A>& cut) {
+    return v.p.batch * v.src_size[0] * v.src_size[1] * v.src_size[2] *
+        cut.blocks <
+        v.lanes * taps;
   }
 
   // Estimated cycles, to weigh against rows of pixels in the lanes.
@@ -128,9 +149,24 @@ struct StripJob {
       int64_t* off) const {
     each_reduction(
         v.red, run, inner, [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
-          *off++ = c * layout.c + (j0 * axis[0].sb + axis[0].s0) * layout.s[0] +
-              (j1 * axis[1].sb + axis[1].s0) * layout.s[1] +
-              (j2 * axis[2].sb + axis[2].s0) * layout.s[2];
+          *off++ = c * layout.c + axis[0].tap(j0) * layout.s[0] +
+              axis[1].tap(j1) * layout.s[1] + axis[2].tap(j2) * layout.s[2];
+        });
+  }
+
+  // Which steps of the whole job's reduction these are.
+  void whole_steps(int64_t* step) const {
+    int64_t first[3];
+    for (int d = 0; d < 3; ++d) {
+      first[d] = (run[d].t0 - whole->run[d].t0) / run[d].tstep;
+    }
+    each_reduction(
+        v.red, run, inner, [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
+          const int64_t tap =
+              ((first[0] + j0) * whole->run[1].taps + first[1] + j1) *
+                  whole->run[2].taps +
+              first[2] + j2;
+          *step++ = inner ? tap * v.red + c : c * whole->taps + tap;
         });
   }
 
@@ -138,23 +174,27 @@ struct StripJob {
     A* strip;
     int64_t* off;
     A* panel;
+    A* acc; // of all pixels of a block, where the reduction has parts
   };
   Thread take_thread(Scratch& scratch) const {
     Thread t;
     t.strip = scratch.take<A>(strip);
     t.off = scratch.take<int64_t>(n);
     t.panel = scratch.take<A>(private_panels ? panel() : 0);
+    t.acc = scratch.take<A>(
+        parts > 1 ? block[0] * block[1] * block[2] * cut.wide * L : 0);
     return t;
   }
   struct Shared {
-    int64_t* w_off;
+    int64_t* w_off; // or, of a cut, the steps
     A* panels;
   };
   Shared take_shared(Scratch& scratch) const {
     Shared s;
     s.w_off = scratch.take<int64_t>(n);
-    s.panels =
-        scratch.take<A>(private_panels ? 0 : v.p.groups * cut.vectors * L * n);
+    s.panels = scratch.take<A>(
+        private_panels || whole != nullptr ? 0
+                                           : v.p.groups * cut.vectors * L * n);
     return s;
   }
   int64_t workspace(int threads) const {
@@ -209,8 +249,12 @@ struct StripJob {
       if (!same) {
         int64_t* off = t.off;
         each_reduction(
-            v.red, run, inner, [&](int64_t c, int64_t, int64_t, int64_t) {
-              *off++ = c * v.src.c;
+            v.red,
+            run,
+            inner,
+            [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
+              *off++ = c * v.src.c + j0 * axis[0].b * v.src.s[0] +
+                  j1 * axis[1].b * v.src.s[1] + j2 * axis[2].b * v.src.s[2];
             });
       }
       return;
@@ -237,63 +281,99 @@ struct StripJob {
     }
   }
 
-  void compute(
-      const Cell& cell,
-      const ColumnBlock& b,
-      const int64_t* off,
-      const A* panel,
-      const A* bias, // of the group's first lane, or null
-      S* dst) const {
-    alignas(64) A acc[kMaxTileRows * kMaxTileVectors * L];
-    const int width = b.vectors * L;
-    const TileCut tiles(cell.count[2], tile_rows<A>(b.vectors));
-    S* to = dst + cell.sample * v.dst.n + cell.group * v.dst_group +
-        b.first * v.dst.c;
-    const int64_t pixel = run[2].step * v.dst.s[2];
+  // Visits the tiles of a block: pixel (d, h, w ..) of the block, the tile's
+  // height, and where it starts in the strip.
+  template <typename F>
+  void each_tile(const Cell& cell, const TileCut& tiles, F f) const {
     for (int64_t d = 0; d < cell.count[0]; ++d) {
       for (int64_t h = 0; h < cell.count[1]; ++h) {
         const A* a = cell.base + d * cell.step[0] + h * cell.step[1];
-        S* row = to +
-            (run[0].p0 + (cell.first[0] + d) * run[0].step) * v.dst.s[0] +
-            (run[1].p0 + (cell.first[1] + h) * run[1].step) * v.dst.s[1] +
-            (run[2].p0 + cell.first[2] * run[2].step) * v.dst.s[2];
         for (int64_t i = 0; i < tiles.tiles; ++i) {
-          const int rows = tiles.rows(i);
           const int64_t w = tiles.begin(i);
-          tile_function<A, false>(rows, b.vectors)(
-              a + w * cell.step[2],
-              off,
-              cell.step[2],
-              panel,
-              nullptr,
-              width,
-              n,
-              acc,
-              width,
-              false);
-          store_tile(
-              acc,
-              rows,
-              width,
-              b.valid,
-              bias == nullptr ? nullptr : bias + b.first,
-              row + w * pixel,
-              v.dst.c,
-              pixel);
+          f(d, h, w, tiles.rows(i), a + w * cell.step[2]);
         }
       }
     }
   }
 
-  // bias: groups * cut.vectors * L values, padded per group; or null.
+  void compute(
+      const Cell& cell,
+      const ColumnBlock& b,
+      const Thread& t,
+      const A* panel,
+      const int64_t* steps, // in the panel; null: one after the other
+      const A* bias, // of the group's first lane, or null
+      S* dst) const {
+    alignas(64) A tile_acc[kMaxTileRows * kMaxTileVectors * L];
+    const int width = b.vectors * L;
+    const TileCut tiles(cell.count[2], tile_rows<A>(b.vectors));
+    S* to = dst + cell.sample * v.dst.n + cell.group * v.dst_group;
+    const int64_t pixel = run[2].step * v.dst.s[2];
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t begin = n * part / parts, end = n * (part + 1) / parts;
+      A* all = t.acc;
+      each_tile(
+          cell,
+          tiles,
+          [&](int64_t d, int64_t h, int64_t w, int rows, const A* a) {
+            A* acc = parts > 1 ? all : tile_acc;
+            all += rows * width;
+            (steps != nullptr ? tile_function<A, true>
+                              : tile_function<A, false>)(rows, b.vectors)(
+                a,
+                t.off + begin,
+                cell.step[2],
+                steps != nullptr ? panel : panel + begin * width,
+                steps + (steps != nullptr ? begin : 0),
+                width,
+                end - begin,
+                acc,
+                width,
+                part > 0);
+            if (part + 1 < parts) {
+              return;
+            }
+            const A* add = bias == nullptr ? nullptr : bias + b.first;
+            const int64_t at[3] = {
+                run[0].p0 + (cell.first[0] + d) * run[0].step,
+                run[1].p0 + (cell.first[1] + h) * run[1].step,
+                run[2].p0 + (cell.first[2] + w) * run[2].step};
+            S* place = to + at[0] * v.dst.s[0] + at[1] * v.dst.s[1] +
+                at[2] * v.dst.s[2];
+            if (!v.folded.empty()) {
+              store_folded(v, acc, rows, width, b, add, at, run[2].step, place);
+            } else {
+              store_tile(
+                  acc,
+                  rows,
+                  width,
+                  b.valid,
+                  add,
+                  place + b.first * v.dst.c,
+                  v.dst.c,
+                  pixel);
+            }
+          });
+    }
+  }
+
+  // The packed weights, for this job and for cuts of it.
+  void pack(const S* w, const Shared& shared) const {
+    weight_offsets(v, run, inner, shared.w_off);
+    pack_all_panels<S>(v, w, run, inner, cut, n, shared.w_off, shared.panels);
+  }
+
+  // bias: groups * cut.vectors * L values, padded per group; or null. packed:
+  // the weights of the whole job, if this is a cut.
   void operator()(
       const S* src,
       const S* w,
       const A* bias,
       S* dst,
-      void* workspace) const {
+      void* workspace,
+      const A* packed = nullptr) const {
     Scratch scratch(workspace);
-    const Shared shared = take_shared(scratch);
+    Shared shared = take_shared(scratch);
     char* threads = scratch.take<char>(0);
     Scratch count(nullptr);
     take_thread(count);
@@ -303,12 +383,12 @@ struct StripJob {
       return take_thread(piece);
     };
     const int64_t lanes = cut.vectors * L;
-    weight_offsets(v, run, inner, shared.w_off);
     const int64_t cells = v.p.batch * v.p.groups * block_count();
     const double work = 1.0 * v.p.batch * v.p.groups * run[0].count *
         run[1].count * run[2].count * lanes * n;
     if (private_panels) {
       const int64_t tasks = v.p.groups * cut.blocks;
+      weight_offsets(v, run, inner, shared.w_off);
       parallel_for(
           tasks, task_grain(tasks, work), [&](int64_t begin, int64_t end) {
             const Thread t = mine();
@@ -316,15 +396,16 @@ struct StripJob {
             for (int64_t task = begin; task < end; ++task) {
               const int64_t g = task / cut.blocks;
               const ColumnBlock b = cut.block(task % cut.blocks);
-              pack_panel<S>(v, w, g, b, n, shared.w_off, t.panel);
+              pack_panel<S>(v, w, run, inner, g, b, n, shared.w_off, t.panel);
               for (int64_t i = 0; i < v.p.batch; ++i) {
                 for (int64_t k = 0; k < block_count(); ++k) {
                   enter(cell, (i * v.p.groups + g) * block_count() + k, src, t);
                   compute(
                       cell,
                       b,
-                      t.off,
+                      t,
                       t.panel,
+                      nullptr,
                       bias == nullptr ? nullptr : bias + g * lanes,
                       dst);
                 }
@@ -333,7 +414,16 @@ struct StripJob {
           });
       return;
     }
-    pack_all_panels<S>(v, w, cut, n, shared.w_off, shared.panels);
+    const int64_t* steps = nullptr;
+    int64_t panel_steps = n;
+    if (whole == nullptr) {
+      pack(w, shared);
+      packed = shared.panels;
+    } else {
+      whole_steps(shared.w_off);
+      steps = shared.w_off;
+      panel_steps = whole->n;
+    }
     const int64_t tasks = cells * chunks;
     parallel_for(
         tasks, task_grain(tasks, work), [&](int64_t begin, int64_t end) {
@@ -349,8 +439,9 @@ struct StripJob {
               compute(
                   cell,
                   b,
-                  t.off,
-                  shared.panels + (cell.group * lanes + b.first) * n,
+                  t,
+                  packed + (cell.group * lanes + b.first) * panel_steps,
+                  steps,
                   bias == nullptr ? nullptr : bias + cell.group * lanes,
                   dst);
             }

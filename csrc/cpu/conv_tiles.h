@@ -53,6 +53,68 @@ Method method(
       : Method::strip;
 }
 
+double job_count(const GatherView& v) {
+  return 1.0 * v.runs[0].size() * v.runs[1].size() * v.runs[2].size();
+}
+
+template <typename S>
+double all_cycles(const GatherView& v) {
+  double sum = 0;
+  each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+    sum += std::min(
+        RowsJob<S>::cycles(v, r0, r1, r2), StripJob<S>::cycles(v, r0, r1, r2));
+  });
+  return sum;
+}
+
+// The view that strips are made for: phases folded into the lanes where that
+// is cheaper than a job for each.
+template <typename S>
+GatherView strip_view(const ConvProblem& p, Pass pass, bool strips) {
+  GatherView v = gather_view(p, pass);
+  if (strips && can_fold(p, pass)) {
+    GatherView folded = folded_view(p);
+    bool patches = true;
+    for (int d = 0; d < 3; ++d) {
+      patches = patches && (p.stride[d] == 1 || p.kernel[d] == p.stride[d]);
+    }
+    if (patches || all_cycles<S>(folded) < all_cycles<S>(v)) {
+      return folded;
+    }
+  }
+  return v;
+}
+
+// The same view with its only job cut where padding can be skipped. The cuts
+// are strips that share the whole job's weights. Whether one sample's products
+// are worth it does not depend on the batch.
+template <typename S>
+bool cut_padding(GatherView& v) {
+  if (job_count(v) != 1) {
+    return false;
+  }
+  const AxisRun run[3] = {v.runs[0][0], v.runs[1][0], v.runs[2][0]};
+  if (!run[0].affine || !run[1].affine || !run[2].affine ||
+      method<S>(true, v, run[0], run[1], run[2]) != Method::strip) {
+    return false;
+  }
+  const StripJob<S> whole(v, run[0], run[1], run[2], 1);
+  if (whole.private_panels) {
+    return false;
+  }
+  skip_padding(v, 0, 0.03, 1);
+  skip_padding(v, 1, 0.03, 1);
+  skip_padding(v, 2, 0.08, 6);
+  const double products = 1.0 * run[0].count * run[1].count * run[2].count *
+      v.lanes * v.p.groups * whole.n;
+  if (products < 1e6 * job_count(v)) {
+    for (int d = 0; d < 3; ++d) {
+      v.runs[d] = {run[d]};
+    }
+  }
+  return job_count(v) > 1;
+}
+
 // The bias of each group, in the computing type, padded to whole vectors.
 template <typename S>
 int64_t padded_lanes(const GatherView& v) {
@@ -60,27 +122,66 @@ int64_t padded_lanes(const GatherView& v) {
   return (v.lanes + L - 1) / L * L;
 }
 
+// How the jobs of a gather lie in the workspace.
+template <typename S>
+struct GatherPlan {
+  using A = acc_t<S>;
+  GatherView v, whole_view;
+  bool strips, cut;
+  int threads;
+
+  GatherPlan(const ConvProblem& p, Pass pass, bool strips, int threads)
+      : v(strip_view<S>(p, pass, strips)),
+        whole_view(v),
+        strips(strips),
+        cut(strips && cut_padding<S>(v)),
+        threads(threads) {}
+  GatherPlan(const GatherPlan&) = delete;
+
+  StripJob<S> whole() const {
+    const GatherView& w = whole_view;
+    return StripJob<S>(w, w.runs[0][0], w.runs[1][0], w.runs[2][0], threads);
+  }
+  int64_t bias_size() const {
+    return v.p.groups * padded_lanes<S>(v);
+  }
+  int64_t job_bytes() const {
+    int64_t most = 0;
+    if (cut) {
+      const StripJob<S> all = whole();
+      each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+        most = std::max(
+            most, StripJob<S>(v, r0, r1, r2, threads, &all).workspace(threads));
+      });
+      return most;
+    }
+    each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+      const Method m = method<S>(strips, v, r0, r1, r2);
+      most = std::max(
+          most,
+          m == Method::strip
+              ? StripJob<S>(v, r0, r1, r2, threads).workspace(threads)
+              : m == Method::rows
+              ? RowsJob<S>(v, r0, r1, r2, threads).workspace(threads)
+              : PanelJob<S>(v, r0, r1, r2).workspace(threads));
+    });
+    return most;
+  }
+};
+
 template <typename S>
 int64_t gather_workspace(
     const ConvProblem& p,
     Pass pass,
     bool strips,
     int threads) {
-  const GatherView v = gather_view(p, pass);
-  int64_t most = 0;
-  each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
-    const Method m = method<S>(strips, v, r0, r1, r2);
-    most = std::max(
-        most,
-        m == Method::strip
-            ? StripJob<S>(v, r0, r1, r2, threads).workspace(threads)
-            : m == Method::rows
-            ? RowsJob<S>(v, r0, r1, r2, threads).workspace(threads)
-            : PanelJob<S>(v, r0, r1, r2).workspace(threads));
-  });
+  const GatherPlan<S> plan(p, pass, strips, threads);
   Scratch scratch(nullptr);
-  scratch.take<acc_t<S>>(v.p.groups * padded_lanes<S>(v));
-  return scratch.used() + most;
+  scratch.take<acc_t<S>>(plan.bias_size());
+  if (plan.cut) {
+    plan.whole().take_shared(scratch);
+  }
+  return scratch.used() + plan.job_bytes();
 }
 
 template <typename S>
@@ -91,27 +192,42 @@ void gather_run(
     const ConvTensors& t,
     void* workspace) {
   using A = acc_t<S>;
-  const GatherView v = gather_view(p, pass);
+  const int threads = pool_threads();
+  const GatherPlan<S> plan(p, pass, strips, threads);
+  const GatherView& v = plan.v;
   const bool fwd = pass == Pass::forward;
   const S* src = static_cast<const S*>(fwd ? t.x : t.y);
   S* dst = static_cast<S*>(fwd ? t.y : t.x);
   const S* w = static_cast<const S*>(t.w);
   const int64_t lanes = padded_lanes<S>(v);
+  const int64_t channels = fwd ? p.out_group() : p.in_group();
   Scratch scratch(workspace);
-  A* bias = scratch.take<A>(v.p.groups * lanes);
-  void* rest = scratch.take<char>(0);
+  A* bias = scratch.take<A>(plan.bias_size());
   if (t.bias == nullptr) {
     bias = nullptr;
   } else {
     for (int64_t g = 0; g < v.p.groups; ++g) {
       for (int64_t l = 0; l < lanes; ++l) {
+        const int64_t c =
+            v.folded.empty() || l >= v.lanes ? l : v.folded[l].channel;
         bias[g * lanes + l] = l < v.lanes
-            ? static_cast<A>(static_cast<const S*>(t.bias)[g * v.lanes + l])
+            ? static_cast<A>(static_cast<const S*>(t.bias)[g * channels + c])
             : A(0);
       }
     }
   }
-  const int threads = pool_threads();
+  if (plan.cut) {
+    const StripJob<S> whole = plan.whole();
+    const auto shared = whole.take_shared(scratch);
+    void* rest = scratch.take<char>(0);
+    whole.pack(w, shared);
+    each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+      StripJob<S>(v, r0, r1, r2, threads, &whole)(
+          src, w, bias, dst, rest, shared.panels);
+    });
+    return;
+  }
+  void* rest = scratch.take<char>(0);
   each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
     switch (method<S>(strips, v, r0, r1, r2)) {
       case Method::strip:

@@ -182,9 +182,8 @@ struct WeightGradJob {
           for (int64_t j2 = 0; j2 < (tap_rows ? 1 : p.kernel[2]); ++j2) {
             const A* a = base;
             if (!in_place) {
-              a += o * layout.c + (j0 * axis[0].sb + axis[0].s0) * layout.s[0] +
-                  (j1 * axis[1].sb + axis[1].s0) * layout.s[1] +
-                  (j2 * axis[2].sb + axis[2].s0) * layout.s[2];
+              a += o * layout.c + axis[0].tap(j0) * layout.s[0] +
+                  axis[1].tap(j1) * layout.s[1] + axis[2].tap(j2) * layout.s[2];
             } else {
               a += o * layout.c;
             }
@@ -199,7 +198,7 @@ struct WeightGradJob {
                   row_step,
                   gy,
                   gy_off,
-                  width,
+                  gy_off != nullptr ? 1 : width,
                   b.pixels,
                   acc + tiles.begin(i) * acc_step,
                   acc_step,
@@ -255,7 +254,7 @@ struct WeightGradJob {
           1,
           gy,
           gy_off,
-          width,
+          gy_off != nullptr ? 1 : width,
           b.pixels,
           t.acc + tiles.begin(i) * width,
           width,

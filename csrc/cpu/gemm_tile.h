@@ -3,8 +3,8 @@
 //
 //   acc[p][v] = (add ? acc[p][v] : 0) + sum_r a[a_off[r] + p * ps] * b[r][v]
 //
-// with b[r] at b + r * bs (a packed panel), or at b + b_off[r] where b_off is
-// given. Row p of acc starts at acc + p * as. a is read as broadcast scalars
+// with b[r] at b + r * bs (a packed panel), or at b + b_off[r] * bs where b_off
+// is given. Row p of acc starts at acc + p * as. a is read as broadcast scalars
 // through any strides, b in vectors: padding, dilation, stride and layout are
 // all in the offsets. Per step: P broadcasts, V loads, P * V multiply-adds;
 // the registers hold P * V accumulators, V of b and one of a.
@@ -45,6 +45,36 @@ constexpr int kMaxTileRows = kRegisters == 32 ? 14 : 12;
 constexpr int kMaxTileVectors = kRegisters == 32 ? 4 : 2;
 
 template <typename A, int P, int V, bool Indexed>
+inline __attribute__((always_inline)) void gemm_steps(
+    const A* __restrict a,
+    const int64_t* __restrict a_off,
+    int64_t ps,
+    const A* __restrict b,
+    const int64_t* __restrict b_off,
+    int64_t bs,
+    int64_t n,
+    Vec<A> (&c)[P][V]) {
+  constexpr int L = kLanes<A>;
+  for (int64_t r = 0; r < n; ++r) {
+    const A* ar = a + a_off[r];
+    const A* br = b + (Indexed ? b_off[r] : r) * bs;
+    Vec<A> y[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      y[v] = load(br + v * L);
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+      const A x = ar[p * ps];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        c[p][v] += x * y[v];
+      }
+    }
+  }
+}
+
+template <typename A, int P, int V, bool Indexed>
 void gemm_tile(
     const A* __restrict a,
     const int64_t* __restrict a_off,
@@ -74,23 +104,7 @@ void gemm_tile(
       }
     }
   }
-  for (int64_t r = 0; r < n; ++r) {
-    const A* ar = a + a_off[r];
-    const A* br = Indexed ? b + b_off[r] : b + r * bs;
-    Vec<A> y[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      y[v] = load(br + v * L);
-    }
-#pragma GCC unroll 16
-    for (int p = 0; p < P; ++p) {
-      const A x = ar[p * ps];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
-        c[p][v] += x * y[v];
-      }
-    }
-  }
+  gemm_steps<A, P, V, Indexed>(a, a_off, ps, b, b_off, bs, n, c);
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
@@ -118,6 +132,95 @@ inline TileFn<A> tile_function(int rows, int vectors) {
       ? tile_of_rows<A, 2, Indexed>(
             rows, std::make_integer_sequence<int, tile_rows<A>(2)>())
       : tile_of_rows<A, 1, Indexed>(
+            rows, std::make_integer_sequence<int, tile_rows<A>(1)>());
+}
+
+// The whole reduction of a tile whose rows go to memory as they are:
+//
+//   dst[p * ds + lane] = bias[p] + sum_r a[a_off[r] + p * ps] * b[b_off[r] + lane]
+//
+// for lanes below (V - 1) * L + last. bias may be null.
+template <typename A>
+using RowsFn = void (*)(
+    const A* a,
+    const int64_t* a_off,
+    int64_t ps,
+    const A* b,
+    const int64_t* b_off,
+    int64_t n,
+    const A* bias,
+    A* dst,
+    int64_t ds,
+    int last);
+
+template <typename A, int P, int V>
+void gemm_rows(
+    const A* __restrict a,
+    const int64_t* __restrict a_off,
+    int64_t ps,
+    const A* __restrict b,
+    const int64_t* __restrict b_off,
+    int64_t n,
+    const A* bias,
+    A* __restrict dst,
+    int64_t ds,
+    int last) {
+  constexpr int L = kLanes<A>;
+  Vec<A> c[P][V];
+#pragma GCC unroll 16
+  for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      c[p][v] = Vec<A>{};
+    }
+  }
+  gemm_steps<A, P, V, true>(a, a_off, ps, b, b_off, 1, n, c);
+  if (bias != nullptr) {
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        c[p][v] += bias[p];
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+    for (int v = 0; v + 1 < V; ++v) {
+      store(dst + p * ds + v * L, c[p][v]);
+    }
+  }
+  if (last == L) {
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+      store(dst + p * ds + (V - 1) * L, c[p][V - 1]);
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+      store_partial(dst + p * ds + (V - 1) * L, c[p][V - 1], last);
+    }
+  }
+}
+
+template <typename A, int V, int... P>
+inline RowsFn<A> rows_of_height(int rows, std::integer_sequence<int, P...>) {
+  static const RowsFn<A> table[] = {gemm_rows<A, P + 1, V>...};
+  return table[rows - 1];
+}
+template <typename A>
+inline RowsFn<A> rows_function(int rows, int vectors) {
+  if constexpr (kMaxTileVectors == 4) {
+    if (vectors == 4) {
+      return rows_of_height<A, 4>(
+          rows, std::make_integer_sequence<int, tile_rows<A>(4)>());
+    }
+  }
+  return vectors == 2
+      ? rows_of_height<A, 2>(
+            rows, std::make_integer_sequence<int, tile_rows<A>(2)>())
+      : rows_of_height<A, 1>(
             rows, std::make_integer_sequence<int, tile_rows<A>(1)>());
 }
 
