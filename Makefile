@@ -21,7 +21,7 @@ TEST_SOURCES := $(sort $(foreach d,. include include/*,$(wildcard \
     tests/cuda_on_cpu/$(d)/*.cpp tests/cuda_on_cpu/$(d)/*.h \
     tests/cuda_on_cpu/$(d)/*.cu tests/cuda_on_cpu/$(d)/*.cuh)))
 
-.PHONY: demo test lint bench build format clean
+.PHONY: demo test lint bench gpu-check build format clean
 .DELETE_ON_ERROR:
 
 demo: build $(VENV)/.bench
@@ -33,6 +33,10 @@ test: build $(VENV)/.test
 
 bench: build $(VENV)/.bench
 	$(BIN)/python -m benchmarks.refresh $(BENCH_ARGS)
+
+# On a machine with an NVIDIA GPU, with the python3 there and no network.
+gpu-check:
+	$(PYTHON) tools/gpu_check.py $(GPU_CHECK_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

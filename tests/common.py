@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hypothesis import settings
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -99,8 +98,10 @@ class _Oracle:
 oracle = _Oracle()
 
 
-def examples(count: int) -> settings:
+def examples(count: int) -> Any:
     """How many examples hypothesis draws; a search for new ones draws more."""
+    from hypothesis import settings
+
     searching = os.environ.get("HYPOTHESIS_PROFILE") == "search"
     return settings(max_examples=count * (20 if searching else 1))
 

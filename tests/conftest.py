@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 
 # The suite is parallel over processes (pytest -n), so that each needs one thread; tests
 # of the thread pool ask for more themselves.
@@ -16,15 +15,21 @@ torch.set_num_threads(1)
 
 # The same examples in every run, so that a failure is a change of the code. For a
 # search for new ones: HYPOTHESIS_PROFILE=search.
-settings.register_profile(
-    "fixed",
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
-settings.register_profile("search", settings.get_profile("fixed"), derandomize=False)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
-
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # the tests that draw examples cannot be collected, all others run
+    pass
+else:
+    settings.register_profile(
+        "fixed",
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+    settings.register_profile(
+        "search", settings.get_profile("fixed"), derandomize=False
+    )
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 # Test modules that ask for the fixture `kernel_device` run on each of these. "cuda-on-cpu" are
 # the CUDA kernels compiled for the host (tests/cuda_on_cpu), on small problems only.

@@ -506,7 +506,9 @@ def test_refresh_writes_the_readme(
     monkeypatch.setattr(refresh, "RESULTS", tmp_path)
     monkeypatch.setattr(refresh, "ROOT", tmp_path)
     readme = tmp_path / "README.md"
-    readme.write_text("before <!-- benchmarks -->\nstale text\n<!-- /benchmarks --> after")
+    readme.write_text(
+        "before <!-- benchmarks -->\nstale text\n<!-- /benchmarks --> after"
+    )
     assert refresh.main(["--readme"]) == 2  # no results yet
     layers = f"{CONV.spec} conv2d:c8h5k8r1 --layout both --cache warm"
     selections = {
