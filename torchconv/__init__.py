@@ -8,6 +8,7 @@ from . import functional, nn
 from ._config import algorithm
 from ._extension import available
 from ._version import __version__
+from .autotune import autotune
 from .convert import ConversionReport, conversion_report, convert, revert
 from .explain import Explanation, explain
 
@@ -16,6 +17,7 @@ __all__ = [
     "Explanation",
     "__version__",
     "algorithm",
+    "autotune",
     "available",
     "conversion_report",
     "convert",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -45,7 +45,8 @@ class PassPlan:
     """The candidates for one result of a call: its output, or one of its gradients.
 
     flops: multiplications and additions. bytes: each tensor moved once. error: why no
-    algorithm is chosen, else empty.
+    algorithm is chosen, else empty. measured: while ``torchconv.autotune`` is on and knows
+    the problem, seconds by candidate; the choice goes by them, and may be "torch".
     """
 
     result: str
@@ -54,6 +55,8 @@ class PassPlan:
     bytes: float
     candidates: tuple[Candidate, ...]
     error: str = ""
+    measured: dict[str, float] = field(default_factory=dict)
+    tuned: str = ""
 
     @property
     def chosen(self) -> Candidate | None:
@@ -87,6 +90,12 @@ class Explanation:
                     for i, (cell, width) in enumerate(zip(row, widths, strict=True))
                 )
                 lines.append(("  " + "  ".join(cells)).rstrip())
+            if plan.measured:
+                found = ", ".join(
+                    f"{name} {_duration(s * 1e9)}" if s >= 0 else f"{name} failed"
+                    for name, s in plan.measured.items()
+                )
+                lines.append(f"  measured: {found}; runs: {plan.tuned}")
             if plan.error:
                 lines.append(f"  refused: {plan.error}")
         return "\n".join(lines)
@@ -260,8 +269,12 @@ def _explain_conv(binary: Any, name: str, a: dict[str, Any]) -> Explanation:
             algorithm,
             threads,
         )
+        tuned = answer.get("tuned", "")
         candidates = tuple(
-            Candidate(**{k: c[k] for k in Candidate.__dataclass_fields__})
+            Candidate(
+                **{k: c[k] for k in Candidate.__dataclass_fields__ if k != "chosen"},
+                chosen=c["name"] == tuned if tuned else c["chosen"],
+            )
             for c in answer["candidates"]
         )
         return PassPlan(
@@ -271,6 +284,8 @@ def _explain_conv(binary: Any, name: str, a: dict[str, Any]) -> Explanation:
             answer["bytes"],
             candidates,
             answer["error"],
+            answer.get("measured", {}),
+            tuned,
         )
 
     forward, back = (

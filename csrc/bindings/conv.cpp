@@ -2,6 +2,7 @@
 // choice, and the call.
 #include "bindings/conv.h"
 
+#include "bindings/autotune.h"
 #include "core/parallel.h"
 #include "core/planner.h"
 
@@ -48,11 +49,23 @@ std::optional<Tensor> dense_bias(
       : torch::stable::contiguous(*bias);
 }
 
-void run_conv(
+// Runs the measured choice or the planner's; what it returns is result, or what
+// torch made in its place.
+Tensor run_conv(
     const ConvProblem& p,
     Pass pass,
     const ConvTensors& t,
-    const std::string& algorithm) {
+    const std::string& algorithm,
+    const Tensor& first,
+    const Tensor& second,
+    const std::optional<Tensor>& bias,
+    const Tensor& result) {
+  if (tuning_mode() != Tuning::off && algorithm == "auto") {
+    auto tuned = run_tuned({p, pass, t, first, second, bias, result});
+    if (tuned.has_value()) {
+      return *tuned;
+    }
+  }
   std::string error;
   const ConvAlgorithm* a =
       choose_conv(cpu_conv_algorithms(), p, pass, algorithm, &error);
@@ -60,10 +73,11 @@ void run_conv(
   const int64_t bytes = a->workspace(p, pass, pool_threads());
   if (bytes == 0) {
     a->run(p, pass, t, nullptr);
-    return;
+    return result;
   }
   const Tensor workspace = allocate_workspace(bytes);
   a->run(p, pass, t, workspace.mutable_data_ptr());
+  return result;
 }
 
 Tensor conv_forward(
@@ -98,15 +112,18 @@ Tensor conv_forward(
   set_strides(x, &p.x);
   set_strides(w, &p.w);
   set_strides(y, &p.y);
-  run_conv(
+  return run_conv(
       p,
       Pass::forward,
       {const_cast<void*>(x.const_data_ptr()),
        const_cast<void*>(w.const_data_ptr()),
        y.mutable_data_ptr(),
        b.has_value() ? b->const_data_ptr() : nullptr},
-      algorithm);
-  return y;
+      algorithm,
+      x,
+      w,
+      b,
+      y);
 }
 
 // The gradients' problems come from sizes; gy must have the size that forward
@@ -158,15 +175,18 @@ Tensor conv_input_grad(
   set_strides(gx, &p.x);
   set_strides(w, &p.w);
   set_strides(gy, &p.y);
-  run_conv(
+  return run_conv(
       p,
       Pass::input_grad,
       {gx.mutable_data_ptr(),
        const_cast<void*>(w.const_data_ptr()),
        const_cast<void*>(gy.const_data_ptr()),
        b.has_value() ? b->const_data_ptr() : nullptr},
-      algorithm);
-  return gx;
+      algorithm,
+      gy,
+      w,
+      b,
+      gx);
 }
 
 Tensor conv_weight_grad(
@@ -199,15 +219,18 @@ Tensor conv_weight_grad(
   set_strides(x, &p.x);
   set_strides(gw, &p.w);
   set_strides(gy, &p.y);
-  run_conv(
+  return run_conv(
       p,
       Pass::weight_grad,
       {const_cast<void*>(x.const_data_ptr()),
        gw.mutable_data_ptr(),
        const_cast<void*>(gy.const_data_ptr()),
        nullptr},
-      algorithm);
-  return gw;
+      algorithm,
+      gy,
+      x,
+      std::nullopt,
+      gw);
 }
 
 } // namespace

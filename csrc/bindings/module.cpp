@@ -10,6 +10,7 @@
 #include "bindings/conv.h"
 #include "core/parallel.h"
 #include "core/planner.h"
+#include "core/tuner.h"
 #include "cpu/isa.h"
 #include "cpu/roofline.h"
 
@@ -116,6 +117,33 @@ DType parse_dtype(const std::string& name) {
   throw py::value_error("no convolution kernel for dtype " + name);
 }
 
+void set_tuning_of(
+    const std::string& mode,
+    int64_t max_workspace,
+    bool include_torch) {
+  static const char* const kModes[] = {"off", "use", "measure"};
+  for (int i = 0; i < 3; ++i) {
+    if (mode == kModes[i]) {
+      set_tuning({static_cast<Tuning>(i), max_workspace, include_torch});
+      return;
+    }
+  }
+  throw py::value_error("no such mode of tuning: " + mode);
+}
+
+// The callback outlives the interpreter's end, as threads that compute may.
+void tell_python(const py::function& told) {
+  auto* kept = new py::function(told);
+  on_tuned([kept](const std::string& key, const Timings& timings) {
+    const py::gil_scoped_acquire gil;
+    try {
+      (*kept)(key, timings);
+    } catch (py::error_already_set& error) {
+      error.discard_as_unraisable("torchconv.autotune");
+    }
+  });
+}
+
 // The planner's walk over the CPU's table for one pass, as plain values.
 py::dict explain_conv(
     const std::string& pass_name,
@@ -172,6 +200,19 @@ py::dict explain_conv(
   result["flops"] = conv_flops(p);
   result["bytes"] = conv_bytes(p);
   result["error"] = plan.error;
+  if (algorithm == "auto" && tuning_mode() != Tuning::off) {
+    const TuningPlace at = {cpu::isa_name(cpu::active_isa()), threads};
+    const auto known = tuned();
+    const auto found = known.find(tuning_key(p, pass, at));
+    if (found != known.end()) {
+      result["measured"] = found->second;
+      const TunedChoice choice =
+          tuned_choice(cpu_conv_algorithms(), p, pass, at, nullptr);
+      result["tuned"] = choice.torch    ? kTorch
+          : choice.algorithm != nullptr ? choice.algorithm->name
+                                        : "";
+    }
+  }
   return result;
 }
 
@@ -205,6 +246,30 @@ PYBIND11_MODULE(_C, m) {
       &tc::build_info,
       "How the binary was built: a dict; empty strings for the CUDA entries "
       "of a build without CUDA");
+  m.def(
+      "set_tuning",
+      &tc::set_tuning_of,
+      py::arg("mode"),
+      py::arg("max_workspace"),
+      py::arg("include_torch"),
+      "Switches choices by measurement for all threads: off, use (what is "
+      "known) or measure; max_workspace in bytes, negative for no limit");
+  m.def(
+      "tuned",
+      &tc::tuned,
+      "What was measured or added: {problem: {candidate: seconds}}");
+  m.def(
+      "add_tuned",
+      &tc::add_tuned,
+      py::arg("key"),
+      py::arg("timings"),
+      "Adds what was measured before, by another process perhaps");
+  m.def("forget_tuned", &tc::forget_tuned, "Forgets all of it");
+  m.def(
+      "on_tuned",
+      &tc::tell_python,
+      py::arg("told"),
+      "Calls told(problem, {candidate: seconds}) after each measurement");
   m.def(
       "fma_peak",
       [](const std::string& dtype, double seconds) {
