@@ -9,7 +9,7 @@ import sys
 
 from .cli import COMMANDS, main
 
-PROGRAM = "python -m benchmarks"
+PROGRAM = f"python -m {__package__}"  # torchconv_benchmarks, where it is installed
 
 
 def with_command(arguments: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 import torchconv
 from torchconv import _extension
@@ -215,7 +216,7 @@ def test_higher_derivatives_with_torch_in_it() -> None:
 
 
 def test_compiled_graphs_have_no_guard_on_it() -> None:
-    counter = torch._dynamo.testing.CompileCounter()
+    counter = CompileCounter()
     x, w = tensors()
 
     @torch.compile(backend=counter, fullgraph=True)
