@@ -22,9 +22,15 @@ from torchconv._extension import binary
 
 ops = torch.ops.torchconv
 
-# By which a convolution can be forced; all but "auto" are in the CPU's table.
-ALGORITHMS = ("auto", *binary().conv_algorithms())
-COMPLETE = ("auto", "direct", "im2col")  # take every problem
+# By which a convolution can be forced, from the CPU's table. Those that transform
+# their operands round even where the operands are whole numbers; "auto" may lead to them.
+ROUNDING = ("winograd",)
+ALGORITHMS = (
+    "auto-exact",
+    *(name for name in binary().conv_algorithms() if name not in ROUNDING),
+)
+EVERY = ("auto", *ALGORITHMS, *ROUNDING)
+COMPLETE = ("auto", "auto-exact", "direct", "im2col")  # take every problem
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 COMPLEX = (torch.complex64, torch.complex128)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+import torchconv
+
 # The suite is parallel over processes (pytest -n), so that each needs one thread; tests
 # of the thread pool ask for more themselves.
 torch.set_num_threads(1)
@@ -76,6 +78,14 @@ def kernel_device(request: pytest.FixtureRequest) -> Iterator[str]:
 
     with common.computing_on(request.param):
         yield request.param
+
+
+@pytest.fixture(autouse=True)
+def exact_sums() -> Iterator[None]:
+    """Most tests compare whole numbers bit by bit, which Winograd's algorithm is not made
+    for; its own tests allow it."""
+    with torchconv.allow_winograd(False):
+        yield
 
 
 @pytest.fixture(autouse=True)

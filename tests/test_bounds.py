@@ -50,7 +50,7 @@ def formats(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
 
 def conv_cases() -> None:
     import shapes
-    from common import ALGORITHMS, conv_passes, each_isa, whole
+    from common import EVERY, conv_passes, each_isa, whole
 
     for problem in shapes.CONVS:
         for dtype in (torch.float32, torch.float64, torch.bfloat16):
@@ -60,7 +60,7 @@ def conv_cases() -> None:
                 for at_end in (True, False):
                     x, w, grad = (guarded(t, at_end) for t in tensors)
                     for isa in each_isa():
-                        for algorithm in ALGORITHMS:
+                        for algorithm in EVERY:
                             print(problem.name, dtype, at_end, isa, algorithm)
                             conv_passes(problem, x, w, None, grad, algorithm)
 

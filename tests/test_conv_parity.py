@@ -207,7 +207,7 @@ def test_transposed(problem: shapes.ConvTranspose, dtype: torch.dtype) -> None:
         t.requires_grad_(differentiable)
     failures = []
     for isa in each_isa():
-        for algorithm in COMPLETE:
+        for algorithm in ("auto-exact", "direct", "im2col"):
             y = conv(x, w, b, **transpose_options(problem), algorithm=algorithm)
             pairs = [("forward", y.detach(), expected.detach())]
             if differentiable:

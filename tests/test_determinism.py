@@ -10,8 +10,8 @@ import pytest
 import shapes
 import torch
 from common import (
-    ALGORITHMS,
     COMPLETE,
+    EVERY,
     assert_same,
     conv_args,
     each_isa,
@@ -105,7 +105,7 @@ def check(results: Callable[[], Results]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", EVERY)
 @pytest.mark.parametrize("problem", CONVS, **named)
 def test_conv(problem: shapes.Conv, algorithm: str, dtype: torch.dtype) -> None:
     check(lambda: conv_passes(problem, dtype, algorithm))
@@ -122,7 +122,7 @@ def test_fold() -> None:
     check(lambda: {"fold": TF.fold(columns, (30, 30), 5, padding=2)})
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", EVERY)
 @pytest.mark.parametrize("problem", CONVS, **named)
 def test_conv_of_one_sample(problem: shapes.Conv, algorithm: str) -> None:
     """A sample's output and input gradient do not depend on the rest of the batch."""

@@ -5,7 +5,7 @@ torch.nn.functional and torch.nn; ``torchconv.convert(model)`` swaps a model's l
 """
 
 from . import functional, nn
-from ._config import algorithm
+from ._config import algorithm, allow_winograd
 from ._extension import available
 from ._version import __version__
 from .autotune import autotune
@@ -17,6 +17,7 @@ __all__ = [
     "Explanation",
     "__version__",
     "algorithm",
+    "allow_winograd",
     "autotune",
     "available",
     "conversion_report",

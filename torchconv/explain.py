@@ -191,7 +191,7 @@ def _explain_conv(binary: Any, name: str, a: dict[str, Any]) -> Explanation:
         raise RuntimeError(
             f"explain knows the CPU's algorithms, but input is on {x.device}"
         )
-    algorithm = a["algorithm"] or current_algorithm()
+    algorithm = current_algorithm(a["algorithm"])
     if transposed:
         plan = conv_transpose_plan(
             name,

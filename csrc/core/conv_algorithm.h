@@ -35,6 +35,11 @@ struct ConvAlgorithm {
       Pass pass,
       const ConvTensors& t,
       void* workspace);
+
+  // Whether results are sums of products of the tensors' own elements, hence
+  // without any error for small whole numbers. Others are left alone by
+  // "auto-exact".
+  bool exact = true;
 };
 
 } // namespace torchconv

@@ -4,7 +4,7 @@ namespace torchconv {
 namespace {
 
 std::string names(const std::vector<const ConvAlgorithm*>& table) {
-  std::string list = "'auto'";
+  std::string list = std::string("'") + kAuto + "', '" + kAutoExact + "'";
   for (const ConvAlgorithm* a : table) {
     list += std::string(", '") + a->name + "'";
   }
@@ -19,7 +19,7 @@ const ConvAlgorithm* choose_conv(
     Pass pass,
     const std::string& name,
     std::string* error) {
-  const bool any = name == "auto";
+  const bool any = name == kAuto || name == kAutoExact;
   const ConvAlgorithm* best = nullptr;
   double best_cost = 0;
   for (const ConvAlgorithm* a : table) {
@@ -35,7 +35,7 @@ const ConvAlgorithm* choose_conv(
       }
       return a;
     }
-    if (refusal != nullptr) {
+    if (refusal != nullptr || (name == kAutoExact && !a->exact)) {
       continue;
     }
     const double cost = a->cost(p, pass);

@@ -8,6 +8,11 @@
 
 namespace torchconv {
 
+// Names that leave the choice to the planner: the cheapest row, or the cheapest
+// of those that are exact (conv_algorithm.h).
+constexpr const char* kAuto = "auto";
+constexpr const char* kAutoExact = "auto-exact";
+
 // The rows of the CPU, in the order of the table (csrc/cpu/conv_table.cpp).
 const std::vector<const ConvAlgorithm*>& cpu_conv_algorithms();
 
@@ -18,8 +23,8 @@ struct Candidate {
   int64_t workspace; // bytes
 };
 
-// Every row with its answers, and which of them `name` ("auto" or a row's
-// name) leads to: chosen is -1, and error says why in words, where none.
+// Every row with its answers, and which of them `name` (one of the above or a
+// row's name) leads to: chosen is -1, and error says why in words, where none.
 struct Plan {
   std::vector<Candidate> candidates;
   int chosen = -1;

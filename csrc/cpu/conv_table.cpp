@@ -7,6 +7,7 @@ extern const ConvAlgorithm kConvDirect;
 extern const ConvAlgorithm kConvIm2col;
 extern const ConvAlgorithm kConvDepthwise;
 extern const ConvAlgorithm kConvGrouped;
+extern const ConvAlgorithm kConvWinograd;
 } // namespace cpu
 
 const std::vector<const ConvAlgorithm*>& cpu_conv_algorithms() {
@@ -15,6 +16,7 @@ const std::vector<const ConvAlgorithm*>& cpu_conv_algorithms() {
       &cpu::kConvIm2col,
       &cpu::kConvDepthwise,
       &cpu::kConvGrouped,
+      &cpu::kConvWinograd,
   };
   return table;
 }

@@ -74,7 +74,7 @@ def _conv(
         dilation,
         groups,
         padding_mode,
-        current_algorithm() if algorithm is None else algorithm,
+        current_algorithm(algorithm),
     )
     x = input.unsqueeze(0) if plan.unbatched else input
     if plan.route == DIRECT:
@@ -125,7 +125,7 @@ def _conv_transpose(
         output_padding,
         dilation,
         groups,
-        current_algorithm() if algorithm is None else algorithm,
+        current_algorithm(algorithm),
     )
     x = input.unsqueeze(0) if plan.unbatched else input
     if plan.extra:

@@ -1,0 +1,252 @@
+// winograd: convolutions of stride 1 with fewer multiplications than their
+// definition has, in float32.
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "core/conv_algorithm.h"
+#include "core/conv_gather.h"
+#include "core/parallel.h"
+#include "cpu/conv_cost.h"
+#include "cpu/scratch.h"
+
+#ifndef TC_ISA
+#define TC_SELF "cpu/conv_winograd.cpp"
+#include "cpu/foreach_isa.h"
+
+namespace torchconv {
+namespace cpu {
+namespace {
+
+// Tiles of a dilated row share their sources with tiles that lie up to a
+// dilation away, and are kept in cache together.
+constexpr int64_t kWidestDilation1 = 512, kWidestDilation2 = 64;
+
+const char* refusal(const ConvProblem& problem, Pass pass) {
+  const ConvProblem p = simplified(problem);
+  if (p.dtype != DType::f32 && p.dtype != DType::f16 &&
+      p.dtype != DType::bf16) {
+    return "winograd takes float32, float16 and bfloat16, being less exact than "
+           "other dtypes ask for";
+  }
+  if (conv_flops(p) == 0 || p.in_pixels() == 0) {
+    return "winograd takes tensors that have elements";
+  }
+  if (p.kernel[2] < 2) {
+    return "winograd takes kernels of at least 2 along the last dimension";
+  }
+  if (p.stride[0] != 1 && pass != Pass::forward) {
+    return "winograd takes stride 1 for gradients";
+  }
+  if (p.stride[1] != 1 || p.stride[2] != 1) {
+    return "winograd takes stride 1 in the last two dimensions";
+  }
+  if (p.dilation[2] > (p.kernel[1] > 1 ? kWidestDilation2 : kWidestDilation1)) {
+    return "winograd takes dilations up to 64 along the last dimension, 512 "
+           "where the kernel is flat";
+  }
+  return nullptr;
+}
+
+// Vector operations of the products and of the transforms, counted on Zen 4. A
+// transform costs more where channels have to be turned to the lanes first.
+double cost(const ConvProblem& problem, Pass pass) {
+  const ConvProblem p = simplified(problem);
+  const int64_t L = vector_lanes(p.dtype);
+  const auto up = [](int64_t a, int64_t b) {
+    return static_cast<double>((a + b - 1) / b);
+  };
+  const bool tall = p.kernel[1] > 1;
+  const double points = tall ? 36 : 6;
+  const int64_t* size = pass == Pass::input_grad ? p.in : p.out;
+  double tiles = 1.0 * p.batch * size[0];
+  double pieces = 1.0 * p.kernel[0] * up(p.kernel[2], 3);
+  tiles *= up(size[2], 4 * p.dilation[2]) * p.dilation[2];
+  if (tall) {
+    tiles *= up(size[1], 4 * p.dilation[1]) * p.dilation[1];
+    pieces *= up(p.kernel[1], 3);
+  } else {
+    tiles *= size[1];
+  }
+  // x and y, or y and x: what the product reads as scalars, and as lanes.
+  const bool swapped = pass == Pass::input_grad;
+  const int64_t red = swapped ? p.out_group() : p.in_group();
+  const int64_t lanes = swapped ? p.in_group() : p.out_group();
+  const double blocks = up(red, L), vectors = up(lanes, L);
+  const bool inner = (swapped ? p.y : p.x).c == 1;
+  const bool outer = (swapped ? p.x : p.y).c == 1;
+  const double product = red * pieces * vectors;
+  double operations = tiles *
+      (points * product * (vectors > 1 ? 1.0 : 1.2) +
+       blocks * pieces * points * (inner ? 5 : 11) +
+       vectors * points * (outer ? 4.5 : 10));
+  const double times =
+      pass == Pass::weight_grad ? 1 + std::floor(tiles / 64) : 1;
+  operations += times * product * (points * 4 + 80);
+  return p.groups * (operations * L / fma_rate(p.dtype) + 1000);
+}
+
+int64_t workspace(const ConvProblem& p, Pass pass, int threads) {
+  const ConvProblem s = simplified(p);
+  switch (p.dtype) {
+    case DType::f16:
+      return TC_DISPATCH(winograd_workspace<half>)(s, pass, threads);
+    case DType::bf16:
+      return TC_DISPATCH(winograd_workspace<bfloat16>)(s, pass, threads);
+    default:
+      return TC_DISPATCH(winograd_workspace<float>)(s, pass, threads);
+  }
+}
+
+void run(const ConvProblem& p, Pass pass, const ConvTensors& t, void* space) {
+  const ConvProblem s = simplified(p);
+  switch (p.dtype) {
+    case DType::f16:
+      return TC_DISPATCH(winograd_run<half>)(s, pass, t, space);
+    case DType::bf16:
+      return TC_DISPATCH(winograd_run<bfloat16>)(s, pass, t, space);
+    default:
+      return TC_DISPATCH(winograd_run<float>)(s, pass, t, space);
+  }
+}
+
+} // namespace
+
+extern const ConvAlgorithm kConvWinograd;
+const ConvAlgorithm kConvWinograd =
+    {"winograd", refusal, workspace, cost, run, false};
+
+} // namespace cpu
+} // namespace torchconv
+
+#else // one instruction set
+
+#include "cpu/simd.h"
+
+#include "cpu/gemm_tile.h"
+
+#include "cpu/conv_pack.h"
+
+#include "cpu/conv_panel.h"
+
+#include "cpu/conv_winograd_transform.h"
+
+#include "cpu/conv_winograd_tiles.h"
+
+#include "cpu/conv_winograd_gather.h"
+
+#include "cpu/conv_winograd_weight_grad.h"
+
+namespace torchconv {
+namespace cpu {
+namespace TC_ISA {
+namespace {
+
+// The runs of a gather as jobs: winograd where they are affine, columns at the
+// borders of a padding mode (input_grad).
+template <typename W, typename P>
+void each_winograd_job(const GatherView& v, W winograd, P panel) {
+  for (const AxisRun& r0 : v.runs[0]) {
+    for (const AxisRun& r1 : v.runs[1]) {
+      for (const AxisRun& r2 : v.runs[2]) {
+        if (v.p.batch * r0.count * r1.count * r2.count == 0) {
+          continue;
+        }
+        r0.affine&& r1.affine&& r2.affine ? winograd(r0, r1, r2)
+                                          : panel(r0, r1, r2);
+      }
+    }
+  }
+}
+
+// The bias of each group is padded to whole vectors, in the computing type.
+template <typename S>
+int64_t padded_bias(const GatherView& v) {
+  constexpr int64_t L = kLanes<acc_t<S>>;
+  return (v.lanes + L - 1) / L * L;
+}
+
+} // namespace
+
+template <typename S>
+int64_t winograd_workspace(const ConvProblem& p, Pass pass, int threads) {
+  if (pass == Pass::weight_grad) {
+    return WinogradWeightGrad<S>(p).workspace(threads);
+  }
+  const GatherView v = gather_view(p, pass);
+  Scratch scratch(nullptr);
+  scratch.take<acc_t<S>>(p.groups * padded_bias<S>(v));
+  int64_t most = 0;
+  each_winograd_job(
+      v,
+      [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+        const WinogradJob<S> job(v, r0, r1, r2, threads);
+        most = std::max(most, job.workspace(threads));
+      },
+      [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+        most = std::max(most, PanelJob<S>(v, r0, r1, r2).workspace(threads));
+      });
+  return scratch.used() + most;
+}
+
+template <typename S>
+void winograd_run(
+    const ConvProblem& p,
+    Pass pass,
+    const ConvTensors& t,
+    void* workspace) {
+  using A = acc_t<S>;
+  if (pass == Pass::weight_grad) {
+    const WinogradWeightGrad<S> job(p);
+    job(static_cast<const S*>(t.x),
+        static_cast<const S*>(t.y),
+        static_cast<S*>(t.w),
+        workspace);
+    return;
+  }
+  const GatherView v = gather_view(p, pass);
+  const bool fwd = pass == Pass::forward;
+  const S* src = static_cast<const S*>(fwd ? t.x : t.y);
+  S* dst = static_cast<S*>(fwd ? t.y : t.x);
+  const S* w = static_cast<const S*>(t.w);
+  const int64_t lanes = padded_bias<S>(v);
+  Scratch scratch(workspace);
+  A* bias = scratch.take<A>(p.groups * lanes);
+  void* rest = scratch.take<char>(0);
+  if (t.bias == nullptr) {
+    bias = nullptr;
+  } else {
+    for (int64_t i = 0; i < p.groups * lanes; ++i) {
+      const int64_t g = i / lanes, lane = i % lanes;
+      bias[i] = lane < v.lanes
+          ? static_cast<A>(static_cast<const S*>(t.bias)[g * v.lanes + lane])
+          : A(0);
+    }
+  }
+  const int threads = pool_threads();
+  each_winograd_job(
+      v,
+      [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+        WinogradJob<S>(v, r0, r1, r2, threads)(src, w, bias, lanes, dst, rest);
+      },
+      [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+        PanelJob<S>(v, r0, r1, r2)(src, w, bias, dst, rest);
+      });
+}
+
+#define TC_INSTANTIATE(S)                                                \
+  template int64_t winograd_workspace<S>(const ConvProblem&, Pass, int); \
+  template void winograd_run<S>(                                         \
+      const ConvProblem&, Pass, const ConvTensors&, void*);
+TC_INSTANTIATE(float)
+TC_INSTANTIATE(half)
+TC_INSTANTIATE(bfloat16)
+#undef TC_INSTANTIATE
+
+} // namespace TC_ISA
+} // namespace cpu
+} // namespace torchconv
+
+#endif

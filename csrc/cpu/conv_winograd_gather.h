@@ -1,0 +1,591 @@
+// A gather (core/conv_gather.h) with stride 1 by Winograd's algorithm: forward
+// and input_grad. Read once per instruction set.
+//
+//   weights --G--> U[point][reduction][lane]
+//   source  --B--> V[point][reduction][tile]
+//   M[point][tile][lane] = sum over the reduction of V * U
+//   M --A--> 4 x 4 outputs of each tile
+//
+// Lanes of all vectors are channels. NCHW sources are turned to channel order
+// row by row on the way into the first transform and turned back on the way out
+// of the last, in buffers that stay in L1; channels_last tensors are read and
+// written in place.
+//
+// The reduction runs over channels, and over the taps that no Winograd
+// dimension takes: the depth of a 3-d kernel, and the pieces of three taps into
+// which a longer kernel falls.
+
+namespace torchconv {
+namespace cpu {
+namespace TC_ISA {
+
+// Products are added up over so many steps of the reduction, then those sums:
+// a single chain over many channels would lose more bits than the transforms.
+constexpr int64_t kWinogradSum = 64;
+
+template <typename S>
+struct WinogradJob {
+  using A = acc_t<S>;
+  static constexpr int L = kLanes<A>;
+  static constexpr int kRows = kRegisters == 32 ? 14 : 6;
+  static constexpr int kWide = kRegisters == 32 ? 4 : 2;
+
+  const GatherView& v;
+  AxisRun run[3];
+  WinogradGrid grid;
+  WinogradTransform<6, S> transform;
+  int64_t channel_blocks;
+  int64_t red_blocks, red; // the reduction, in blocks of up to L channels
+  int64_t vectors, lane_blocks; // of the destination's channels
+  int wide; // vectors of a block of lanes
+  bool source_first; // all of V exists and U is made in passing, or reverse
+  int64_t block, blocks; // tiles that are multiplied at a time
+
+  WinogradJob(
+      const GatherView& v,
+      const AxisRun& r0,
+      const AxisRun& r1,
+      const AxisRun& r2,
+      int threads)
+      : v(v),
+        run{r0, r1, r2},
+        grid(r0, r1, r2, v.p.batch),
+        transform(grid, v.src, v.src_size, v.mode) {
+    const int64_t tiles = grid.tiles, points = grid.points;
+    channel_blocks = (v.red + L - 1) / L;
+    red_blocks = channel_blocks * grid.pieces;
+    red = v.red * grid.pieces;
+    vectors = (v.lanes + L - 1) / L;
+
+    // U of a problem is up to four times its weights. It is made once and read
+    // for every block of tiles, in whose time V and M stay in L2. Where there
+    // are so few tiles that V is smaller than U, or so many channels that V of
+    // one row of register tiles leaves L2, it is V that is made once, and U in
+    // passing, as much of it as L2 holds.
+    const int64_t tile_bytes = points * red_blocks * L * sizeof(A);
+    const int64_t m_bytes = points * 2 * L * sizeof(A);
+    const int64_t row = std::max<int64_t>(kRows, grid.unit);
+    const int64_t v_bytes = kVBytes / 2 +
+        3 * v.lanes * v.red * r0.taps * r1.taps * r2.taps *
+            static_cast<int64_t>(sizeof(A));
+    const int64_t few =
+        std::max(grid.unit, std::min(kMBytes / m_bytes, v_bytes / tile_bytes));
+    source_first = tiles <= few || row * tile_bytes > kVBytes;
+    wide = 2;
+    if (source_first) {
+      block = few;
+      if (tiles <= kRows / 2 && vectors % 4 == 0) {
+        wide = kWide;
+      }
+    } else {
+      block = row;
+      while ((block + row) * (tile_bytes + m_bytes) <= kBlockBytes &&
+             block < 8 * kRows && tiles >= 2 * threads * (block + row)) {
+        block += row;
+      }
+    }
+    block = std::min(tiles, block / grid.unit * grid.unit);
+    wide = static_cast<int>(std::min<int64_t>(wide, vectors));
+    blocks = (tiles + block - 1) / block;
+    lane_blocks = (vectors + wide - 1) / wide;
+  }
+  static constexpr int64_t kMBytes = 512 << 10;
+  static constexpr int64_t kVBytes = 1 << 20;
+  static constexpr int64_t kBlockBytes = 400 << 10;
+
+  // Strides of U and V from point to point: one line more than a block needs, so
+  // that the points of a tile do not share the sets of the cache.
+  int64_t u_stride(int64_t steps) const {
+    return steps * wide * L + L;
+  }
+  int64_t v_stride() const {
+    return red_blocks * block * L + L;
+  }
+  int64_t u_block() const {
+    return grid.points * u_stride(red);
+  }
+  // Vectors of block k of lanes: the last one may be narrower.
+  int block_vectors(int64_t k) const {
+    return static_cast<int>(std::min<int64_t>(wide, vectors - k * wide));
+  }
+  int64_t sum_blocks() const { // of the reduction, in one chain of sums
+    return kWinogradSum / L;
+  }
+  // Steps of the reduction in blocks [0, b).
+  int64_t steps(int64_t b) const {
+    return b / channel_blocks * v.red + std::min(v.red, b % channel_blocks * L);
+  }
+  int block_steps(int64_t b) const {
+    return static_cast<int>(
+        std::min<int64_t>(L, v.red - b % channel_blocks * L));
+  }
+
+  struct Thread {
+    A* stage; // sources or outputs of a segment, [row][position][lane]
+    A* taps; // weights of one block of the reduction
+    int64_t* off;
+    A* u;
+    A* v;
+    A* m; // [point][tile][lane]
+  };
+  Thread take_thread(Scratch& scratch) const {
+    const int points = grid.points;
+    Thread t;
+    t.stage = scratch.take<A>(grid.stage() * L);
+    t.taps = scratch.take<A>(L * 9 * wide * L);
+    t.off = scratch.take<int64_t>(L * 9);
+    t.u = scratch.take<A>(source_first ? points * u_stride(kWinogradSum) : 0);
+    t.v = scratch.take<A>(source_first ? 0 : points * v_stride());
+    t.m = scratch.take<A>(points * block * wide * L);
+    return t;
+  }
+  // U of all groups, or V of one block.
+  int64_t shared() const {
+    return source_first ? grid.points * v_stride()
+                        : v.p.groups * lane_blocks * u_block();
+  }
+  int64_t workspace(int threads) const {
+    Scratch scratch(nullptr), thread(nullptr);
+    scratch.take<A>(shared());
+    take_thread(thread);
+    return scratch.used() + threads * thread.used();
+  }
+
+  // -- weights
+
+  // U of lanes [block k] and `count` blocks of the reduction from `first`.
+  void transform_weights(
+      const S* w, // of the group
+      int64_t k,
+      int64_t first,
+      int64_t count,
+      A* u,
+      int64_t stride,
+      const Thread& t) const {
+    const int width = block_vectors(k) * L;
+    const int64_t lane = k * wide * L;
+    const int valid =
+        static_cast<int>(std::min<int64_t>(width, v.lanes - lane));
+    const S* from = w + lane * v.w_lane;
+    const auto& axis = grid.axis;
+    for (int64_t b = first; b < first + count; ++b) {
+      const int n = block_steps(b);
+      int64_t at[3];
+      grid.piece(b / channel_blocks, at);
+      const int64_t x = at[2] * kWinogradTaps;
+      const int64_t y = at[1] * kWinogradTaps;
+      const int64_t z = at[0];
+      const int across =
+          static_cast<int>(std::min<int64_t>(kWinogradTaps, axis[2].taps - x));
+      const int down =
+          static_cast<int>(std::min<int64_t>(kWinogradTaps, axis[1].taps - y));
+      const S* piece = from + b % channel_blocks * L * v.w_red +
+          (axis[0].t0 + z * axis[0].tstep) * v.w_tap[0] +
+          (axis[1].t0 + y * axis[1].tstep) * v.w_tap[1] +
+          (axis[2].t0 + x * axis[2].tstep) * v.w_tap[2];
+      // In the order that the weights have in memory.
+      const bool by_tap = v.w_red == 1;
+      const int64_t taps = down * across;
+      for (int c = 0; c < n; ++c) {
+        for (int64_t j = 0; j < taps; ++j) {
+          t.off[by_tap ? j * n + c : c * taps + j] = c * v.w_red +
+              j / across * axis[1].tstep * v.w_tap[1] +
+              j % across * axis[2].tstep * v.w_tap[2];
+        }
+      }
+      pack_columns(piece, v.w_lane, t.off, n * taps, valid, width, t.taps);
+      for (int c = 0; c < n; ++c) {
+        const A* tap = t.taps + (by_tap ? c : c * taps) * width;
+        const int64_t step = by_tap ? n * width : width;
+        for (int lane = 0; lane < width; lane += L) {
+          transform_filter(
+              tap + lane, down, across, step, u + c * width + lane, stride);
+        }
+      }
+      u += n * width;
+    }
+  }
+  void transform_filter(
+      const A* tap,
+      int down,
+      int across,
+      int64_t step,
+      A* u,
+      int64_t stride) const {
+    grid.tall ? transform_taps<true>(tap, down, across, step, u, stride)
+              : transform_taps<false>(tap, down, across, step, u, stride);
+  }
+  template <bool Tall>
+  static void transform_taps(
+      const A* tap,
+      int down,
+      int across,
+      int64_t step,
+      A* u,
+      int64_t stride) {
+    constexpr int taps = Tall ? 9 : 3, points = Tall ? 36 : 6;
+    Vec<A> w[taps], out[points];
+#pragma GCC unroll 9
+    for (int j = 0; j < taps; ++j) {
+      w[j] = j / 3 < down && j % 3 < across
+          ? load(tap + (j / 3 * across + j % 3) * step)
+          : Vec<A>{};
+    }
+    winograd::both<kWinogradTaps, kWinogradPoints, Tall>(
+        w, out, [](const auto& a, auto& b) { winograd::filter(a, b); });
+#pragma GCC unroll 36
+    for (int i = 0; i < points; ++i) {
+      store(u + i * stride, out[i]);
+    }
+  }
+
+  // -- source
+
+  // Blocks [begin, end) of the reduction, of `count` tiles from `first`.
+  void transform_source(
+      const S* src, // of the group
+      int64_t first,
+      int64_t count,
+      int64_t begin,
+      int64_t end,
+      A* to,
+      const Thread& t) const {
+    for (int64_t b = begin; b < end; ++b) {
+      int64_t piece[3];
+      grid.piece(b / channel_blocks, piece);
+      grid.each_segment(first, count, [&](const WinogradSegment& s) {
+        const int64_t corner[3] = {
+            grid.axis[0].source(s.depth, piece[0]),
+            grid.axis[1].source(s.row, piece[1]),
+            grid.axis[2].source(grid.axis[2].output(s.tile), piece[2])};
+        transform(
+            src + b % channel_blocks * L * v.src.c,
+            s,
+            corner,
+            block_steps(b),
+            to + (b * block + s.at) * L,
+            L,
+            v_stride(),
+            t.stage);
+      });
+    }
+  }
+
+  // -- products
+
+  // M of `count` tiles, from blocks [first, first + n) of the reduction.
+  void multiply(
+      const A* v_all,
+      int64_t count,
+      int64_t k,
+      int64_t first,
+      int64_t n,
+      const A* u,
+      int64_t stride,
+      const Thread& t) const {
+    const int width = block_vectors(k) * L;
+    const int64_t tiles = (count + kRows - 1) / kRows;
+    for (int i = 0; i < grid.points; ++i) {
+      const A* weights = u + i * stride;
+      for (int64_t b = first; b < first + n; b += sum_blocks()) {
+        const int64_t end = std::min(first + n, b + sum_blocks());
+        const A* source = v_all + i * v_stride() + b * block * L;
+        for (int64_t j = 0; j < tiles; ++j) {
+          const int64_t row = count * j / tiles;
+          const int64_t rows = count * (j + 1) / tiles - row;
+          product(width / L, static_cast<int>(rows))(
+              source + row * L,
+              block * L,
+              *this,
+              b,
+              end,
+              weights,
+              t.m + (i * block + row) * width,
+              b > 0);
+        }
+        weights += (steps(end) - steps(b)) * width;
+      }
+    }
+  }
+
+  using Product = void (*)(
+      const A* source,
+      int64_t source_block,
+      const WinogradJob& job,
+      int64_t begin,
+      int64_t end,
+      const A* weights,
+      A* m,
+      bool add);
+
+  template <int P, int V>
+  static void product_tile(
+      const A* __restrict source,
+      int64_t source_block,
+      const WinogradJob& job,
+      int64_t begin,
+      int64_t end,
+      const A* __restrict weights,
+      A* __restrict m,
+      bool add) {
+    Vec<A> c[P][V];
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        c[p][v] = Vec<A>{};
+      }
+    }
+    for (int64_t b = begin; b < end; ++b) {
+      const int steps = job.block_steps(b);
+      for (int r = 0; r < steps; ++r) {
+        Vec<A> y[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          y[v] = load(weights + v * L);
+        }
+        weights += V * L;
+#pragma GCC unroll 16
+        for (int p = 0; p < P; ++p) {
+          const A x = source[p * L + r];
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) {
+            c[p][v] += x * y[v];
+          }
+        }
+      }
+      source += source_block;
+    }
+    if (add) {
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          c[p][v] += load(m + (p * V + v) * L);
+        }
+      }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        store(m + (p * V + v) * L, c[p][v]);
+      }
+    }
+  }
+  template <int V, int... P>
+  static Product product_of(int rows, std::integer_sequence<int, P...>) {
+    static constexpr Product table[] = {product_tile<P + 1, V>...};
+    return table[rows - 1];
+  }
+  static Product product(int vectors, int rows) {
+    if constexpr (kWide == 4) {
+      if (vectors == 4) {
+        return product_of<4>(
+            rows, std::make_integer_sequence<int, kRows / 2>());
+      }
+    }
+    return vectors == 2
+        ? product_of<2>(rows, std::make_integer_sequence<int, kRows>())
+        : product_of<1>(rows, std::make_integer_sequence<int, kRows>());
+  }
+
+  // -- outputs
+
+  void transform_outputs(
+      int64_t first, // tile of all
+      int64_t count,
+      int64_t k,
+      const A* bias, // of the group, padded to whole vectors; or null
+      S* dst, // of the group
+      const Thread& t) const {
+    const int width = block_vectors(k) * L;
+    for (int lane = 0; lane < width; lane += L) {
+      const int64_t at = k * wide * L + lane;
+      const int lanes = static_cast<int>(std::min<int64_t>(L, v.lanes - at));
+      const Vec<A> add = bias == nullptr ? Vec<A>{} : load(bias + at);
+      S* to = dst + at * v.dst.c;
+      grid.each_segment(first, count, [&](const WinogradSegment& s) {
+        const A* m = t.m + s.at * width + lane;
+        if (grid.tall) {
+          store_segment<true>(s, m, width, lanes, add, to, t);
+        } else {
+          store_segment<false>(s, m, width, lanes, add, to, t);
+        }
+      });
+    }
+  }
+
+  template <bool Tall>
+  void store_segment(
+      const WinogradSegment& s,
+      const A* m,
+      int64_t width,
+      int lanes,
+      Vec<A> bias,
+      S* dst,
+      const Thread& t) const {
+    constexpr int high = Tall ? kWinogradOutputs : 1;
+    constexpr int products = Tall ? 36 : 6;
+    const auto& axis = grid.axis;
+    const int64_t dy = axis[1].dilation, dx = grid.unit;
+    int rows = 0;
+    while (rows < high && s.row + rows * dy < axis[1].count) {
+      ++rows;
+    }
+    const int64_t pixel = run[2].step * v.dst.s[2];
+    const int64_t line = dy * run[1].step * v.dst.s[1];
+    const int64_t x0 = axis[2].output(s.tile);
+    S* to = dst + s.sample * v.dst.n +
+        (run[0].p0 + s.depth * run[0].step) * v.dst.s[0] +
+        (run[1].p0 + s.row * run[1].step) * v.dst.s[1] +
+        (run[2].p0 + x0 * run[2].step) * v.dst.s[2];
+    const bool in_place = v.dst.c == 1;
+    const int64_t slots = kWinogradOutputs * s.count;
+    for (int64_t i = 0; i < s.count; ++i, m += width) {
+      Vec<A> in[products], y[high * 4];
+#pragma GCC unroll 36
+      for (int j = 0; j < products; ++j) {
+        in[j] = load(m + j * block * width);
+      }
+      winograd::both<6, 4, Tall>(
+          in, y, [](const auto& a, auto& b) { winograd::outputs(a, b); });
+      const int64_t x = grid.column(i);
+      if (!in_place) {
+#pragma GCC unroll 16
+        for (int j = 0; j < high * 4; ++j) {
+          store(t.stage + (j / 4 * slots + x + j % 4 * dx) * L, y[j] + bias);
+        }
+        continue;
+      }
+#pragma GCC unroll 16
+      for (int j = 0; j < high * 4; ++j) {
+        if (j / 4 < rows && x0 + x + j % 4 * dx < axis[2].count) {
+          S* at = to + j / 4 * line + (x + j % 4 * dx) * pixel;
+          if (lanes == L) {
+            store_as(at, y[j] + bias);
+          } else {
+            store_as_partial(at, y[j] + bias, lanes);
+          }
+        }
+      }
+    }
+    if (!in_place) {
+      const int count = static_cast<int>(std::min(slots, axis[2].count - x0));
+      for (int r = 0; r < rows; ++r) {
+        store_tile<S>(
+            t.stage + r * slots * L,
+            count,
+            L,
+            lanes,
+            nullptr,
+            to + r * line,
+            v.dst.c,
+            pixel);
+      }
+    }
+  }
+
+  // -- all of it
+
+  void operator()(
+      const S* src,
+      const S* w,
+      const A* bias, // [group][padded lanes], or null
+      int64_t bias_group,
+      S* dst,
+      void* workspace) const {
+    Scratch scratch(workspace);
+    A* const all = scratch.take<A>(shared());
+    char* const threads = scratch.take<char>(0);
+    Scratch size(nullptr);
+    take_thread(size);
+    const int64_t thread_bytes = size.used();
+    const auto mine = [&] {
+      Scratch piece(threads + thread_pool().thread_index() * thread_bytes);
+      return take_thread(piece);
+    };
+    const auto bias_of = [&](int64_t g) {
+      return bias == nullptr ? nullptr : bias + g * bias_group;
+    };
+    const double work = 1.0 * grid.tiles * grid.points * red * vectors * L;
+    if (!source_first) {
+      const int64_t panels = v.p.groups * lane_blocks;
+      parallel_for(
+          panels,
+          task_grain(panels, 10.0 * u_block() * panels),
+          [&](int64_t begin, int64_t end) {
+            const Thread t = mine();
+            for (int64_t i = begin; i < end; ++i) {
+              transform_weights(
+                  w + i / lane_blocks * v.w_group,
+                  i % lane_blocks,
+                  0,
+                  red_blocks,
+                  all + i * u_block(),
+                  u_stride(red),
+                  t);
+            }
+          });
+      const int64_t tasks = v.p.groups * blocks;
+      parallel_for(
+          tasks,
+          task_grain(tasks, work * v.p.groups),
+          [&](int64_t begin, int64_t end) {
+            const Thread t = mine();
+            for (int64_t i = begin; i < end; ++i) {
+              const int64_t g = i / blocks, first = i % blocks * block;
+              const int64_t count = std::min(block, grid.tiles - first);
+              transform_source(
+                  src + g * v.src_group, first, count, 0, red_blocks, t.v, t);
+              for (int64_t k = 0; k < lane_blocks; ++k) {
+                multiply(
+                    t.v,
+                    count,
+                    k,
+                    0,
+                    red_blocks,
+                    all + (g * lane_blocks + k) * u_block(),
+                    u_stride(red),
+                    t);
+                transform_outputs(
+                    first, count, k, bias_of(g), dst + g * v.dst_group, t);
+              }
+            }
+          });
+      return;
+    }
+    for (int64_t i = 0; i < v.p.groups * blocks; ++i) {
+      const int64_t g = i / blocks, first = i % blocks * block;
+      const int64_t count = std::min(block, grid.tiles - first);
+      parallel_for(
+          red_blocks,
+          task_grain(red_blocks, 20.0 * grid.points * red * count),
+          [&](int64_t begin, int64_t end) {
+            const Thread t = mine();
+            transform_source(
+                src + g * v.src_group, first, count, begin, end, all, t);
+          });
+      parallel_for(
+          lane_blocks,
+          task_grain(lane_blocks, work / blocks),
+          [&](int64_t begin, int64_t end) {
+            const Thread t = mine();
+            for (int64_t k = begin; k < end; ++k) {
+              for (int64_t b = 0; b < red_blocks; b += sum_blocks()) {
+                const int64_t n = std::min(sum_blocks(), red_blocks - b);
+                const int64_t stride = u_stride(steps(b + n) - steps(b));
+                transform_weights(w + g * v.w_group, k, b, n, t.u, stride, t);
+                multiply(all, count, k, b, n, t.u, stride, t);
+              }
+              transform_outputs(
+                  first, count, k, bias_of(g), dst + g * v.dst_group, t);
+            }
+          });
+    }
+  }
+};
+
+} // namespace TC_ISA
+} // namespace cpu
+} // namespace torchconv

@@ -1,0 +1,314 @@
+// weight_grad with stride 1 by Winograd's F(3, 4): each tile's 4 x 4 gradients
+// are the taps that slide over its 6 x 6 sources and give 3 x 3 outputs, the
+// tile's share of the weight's gradient. Read once per instruction set.
+//
+//   x  --B--> V[point][tile][channel, piece]
+//   gy --G--> W[point][tile][lane]              lanes: output channels
+//   M[point][channel, piece][lane] = sum over tiles of V * W
+//   M --A--> 3 x 3 taps, added up over blocks of tiles
+//
+// Blocks follow from the problem alone and are walked in order, so that no sum
+// depends on the number of threads.
+
+namespace torchconv {
+namespace cpu {
+namespace TC_ISA {
+
+template <typename S>
+struct WinogradWeightGrad {
+  using A = acc_t<S>;
+  static constexpr int L = kLanes<A>;
+
+  ConvProblem p;
+  GatherView view; // of forward
+  WinogradGrid grid;
+  WinogradTransform<6, S> x_transform;
+  WinogradTransform<4, S> y_transform;
+  int64_t channel_blocks, columns; // of V: channels in blocks, piece by piece
+  int64_t vectors, lane_blocks;
+  int wide;
+  int taps; // of a piece
+  int64_t block, blocks; // tiles that are multiplied at a time
+  TileCut rows; // channels as rows of the register tile
+
+  explicit WinogradWeightGrad(const ConvProblem& problem)
+      : p(problem),
+        view(gather_view(p, Pass::forward)),
+        grid(view.runs[0][0], view.runs[1][0], view.runs[2][0], p.batch),
+        x_transform(grid, p.x, p.in, p.mode),
+        y_transform(grid, p.y, p.out, PaddingMode::zeros),
+        rows(1, 1) {
+    channel_blocks = (p.in_group() + L - 1) / L;
+    columns = channel_blocks * grid.pieces * L;
+    vectors = (p.out_group() + L - 1) / L;
+    wide = static_cast<int>(std::min<int64_t>(2, vectors));
+    lane_blocks = (vectors + wide - 1) / wide;
+    taps = grid.tall ? 9 : 3;
+    rows = TileCut(p.in_group(), tile_rows<A>(wide));
+    // V and W take up to three times the weights and half a megabyte; more than
+    // 128 tiles would not make the outputs' transform much rarer.
+    const int64_t tile_bytes =
+        grid.points * (columns + vectors * L) * static_cast<int64_t>(sizeof(A));
+    const int64_t most = (512 << 10) +
+        3 * p.in_group() * p.taps() * p.out_group() *
+            static_cast<int64_t>(sizeof(A));
+    block = std::max<int64_t>(16, std::min<int64_t>(128, most / tile_bytes));
+    block = std::max<int64_t>(1, block / grid.unit) * grid.unit;
+    block = std::min(block, grid.tiles);
+    blocks = (grid.tiles + block - 1) / block;
+  }
+
+  // One line more than a block needs: see WinogradJob.
+  int64_t v_stride() const {
+    return block * columns + L;
+  }
+  int64_t w_stride() const {
+    return block * wide * L + L;
+  }
+  int64_t m_stride() const {
+    return tile_rows<A>(wide) * wide * L;
+  }
+  int64_t sum_size() const { // of a block of lanes: [channel, piece][tap][lane]
+    return grid.pieces * p.in_group() * taps * wide * L;
+  }
+
+  struct Shared {
+    A* v;
+    A* w; // [block of lanes][point][tile][lane]
+    A* sum;
+    int64_t* v_off; // of each tile in V
+  };
+  Shared take_shared(Scratch& scratch) const {
+    Shared s;
+    s.v = scratch.take<A>(grid.points * v_stride());
+    s.w = scratch.take<A>(lane_blocks * grid.points * w_stride());
+    s.sum = scratch.take<A>(lane_blocks * sum_size());
+    s.v_off = scratch.take<int64_t>(block);
+    return s;
+  }
+  struct Thread {
+    A* stage;
+    A* m; // [point][row][lane]
+  };
+  Thread take_thread(Scratch& scratch) const {
+    Thread t;
+    t.stage = scratch.take<A>(grid.stage() * L);
+    t.m = scratch.take<A>(grid.points * m_stride());
+    return t;
+  }
+  int64_t workspace(int threads) const {
+    Scratch shared(nullptr), thread(nullptr);
+    take_shared(shared);
+    take_thread(thread);
+    return shared.used() + threads * thread.used();
+  }
+
+  int block_vectors(int64_t k) const {
+    return static_cast<int>(std::min<int64_t>(wide, vectors - k * wide));
+  }
+
+  // V of up to L channels of one piece.
+  void transform_x(
+      const S* x, // of the group
+      int64_t i,
+      int64_t first,
+      int64_t count,
+      const Shared& shared,
+      const Thread& t) const {
+    const int64_t c = i % channel_blocks * L;
+    int64_t piece[3];
+    grid.piece(i / channel_blocks, piece);
+    grid.each_segment(first, count, [&](const WinogradSegment& s) {
+      const int64_t corner[3] = {
+          grid.axis[0].source(s.depth, piece[0]),
+          grid.axis[1].source(s.row, piece[1]),
+          grid.axis[2].source(grid.axis[2].output(s.tile), piece[2])};
+      x_transform(
+          x + c * p.x.c,
+          s,
+          corner,
+          static_cast<int>(std::min<int64_t>(L, p.in_group() - c)),
+          shared.v + s.at * columns + i * L,
+          columns,
+          v_stride(),
+          t.stage);
+    });
+  }
+
+  // W of L output channels.
+  void transform_y(
+      const S* y, // of the group
+      int64_t i, // vector
+      int64_t first,
+      int64_t count,
+      const Shared& shared,
+      const Thread& t) const {
+    const int64_t k = i / wide;
+    const int64_t width = block_vectors(k) * L;
+    A* to = shared.w + k * grid.points * w_stride() + i % wide * L;
+    grid.each_segment(first, count, [&](const WinogradSegment& s) {
+      const int64_t corner[3] = {s.depth, s.row, grid.axis[2].output(s.tile)};
+      y_transform(
+          y + i * L * p.y.c,
+          s,
+          corner,
+          static_cast<int>(std::min<int64_t>(L, p.out_group() - i * L)),
+          to + s.at * width,
+          width,
+          w_stride(),
+          t.stage);
+    });
+  }
+
+  // The share of `count` tiles in some rows of one piece and a block of lanes.
+  void accumulate(
+      int64_t piece,
+      int64_t row,
+      int64_t k,
+      int64_t count,
+      bool add,
+      const Shared& shared,
+      const Thread& t) const {
+    const int lanes = block_vectors(k), width = lanes * L;
+    const int height = rows.rows(row);
+    const auto product = tile_function<A, false>(height, lanes);
+    for (int i = 0; i < grid.points; ++i) {
+      product(
+          shared.v + i * v_stride() + piece * channel_blocks * L +
+              rows.begin(row),
+          shared.v_off,
+          1,
+          shared.w + (k * grid.points + i) * w_stride(),
+          nullptr,
+          width,
+          count,
+          t.m + i * m_stride(),
+          width,
+          false);
+    }
+    A* sum = shared.sum + k * sum_size() +
+        (piece * p.in_group() + rows.begin(row)) * taps * width;
+    for (int r = 0; r < height; ++r) {
+      for (int lane = 0; lane < width; lane += L) {
+        const A* m = t.m + r * width + lane;
+        A* to = sum + r * taps * width + lane;
+        grid.tall ? add_taps<true>(m, to, width, add)
+                  : add_taps<false>(m, to, width, add);
+      }
+    }
+  }
+  template <bool Tall>
+  void add_taps(const A* m, A* to, int64_t width, bool add) const {
+    constexpr int count = Tall ? 9 : 3, points = Tall ? 36 : 6;
+    Vec<A> in[points], out[count];
+#pragma GCC unroll 36
+    for (int i = 0; i < points; ++i) {
+      in[i] = load(m + i * m_stride());
+    }
+    winograd::both<kWinogradPoints, kWinogradTaps, Tall>(
+        in, out, [](const auto& a, auto& b) { winograd::outputs3(a, b); });
+#pragma GCC unroll 9
+    for (int i = 0; i < count; ++i) {
+      store(to + i * width, add ? load(to + i * width) + out[i] : out[i]);
+    }
+  }
+
+  // The taps that exist, of the rows of one piece, into the gradient.
+  void store_rows(
+      int64_t i, // piece
+      int64_t row,
+      int64_t k,
+      const Shared& shared,
+      S* w // of the group
+  ) const {
+    const int width = block_vectors(k) * L;
+    const int valid = static_cast<int>(
+        std::min<int64_t>(width, p.out_group() - k * wide * L));
+    const int height = rows.rows(row);
+    const A* sum = shared.sum + k * sum_size() +
+        (i * p.in_group() + rows.begin(row)) * taps * width;
+    int64_t piece[3];
+    grid.piece(i, piece);
+    const int64_t y = piece[1] * kWinogradTaps, x = piece[2] * kWinogradTaps;
+    const int64_t down = std::min<int64_t>(kWinogradTaps, p.kernel[1] - y);
+    const int64_t across = std::min<int64_t>(kWinogradTaps, p.kernel[2] - x);
+    S* to = w + k * wide * L * p.w.n + rows.begin(row) * p.w.c +
+        piece[0] * p.w.s[0] + y * p.w.s[1] + x * p.w.s[2];
+    if (p.w.c == taps && p.w.s[2] == 1 && (taps == 3 || p.w.s[1] == 3)) {
+      store_tile<S>(sum, height * taps, width, valid, nullptr, to, p.w.n, 1);
+      return;
+    }
+    for (int64_t a = 0; a < down; ++a) {
+      for (int64_t b = 0; b < across; ++b) {
+        store_tile<S>(
+            sum + (a * kWinogradTaps + b) * width,
+            height,
+            taps * width,
+            valid,
+            nullptr,
+            to + a * p.w.s[1] + b * p.w.s[2],
+            p.w.n,
+            p.w.c);
+      }
+    }
+  }
+
+  void operator()(const S* x, const S* y, S* w, void* workspace) const {
+    Scratch scratch(workspace);
+    const Shared shared = take_shared(scratch);
+    char* const threads = scratch.take<char>(0);
+    Scratch size(nullptr);
+    take_thread(size);
+    const int64_t thread_bytes = size.used();
+    const auto mine = [&] {
+      Scratch piece(threads + thread_pool().thread_index() * thread_bytes);
+      return take_thread(piece);
+    };
+    for (int64_t i = 0; i < block; ++i) {
+      shared.v_off[i] = i * columns;
+    }
+    const int64_t sources = channel_blocks * grid.pieces;
+    const int64_t row_tasks = grid.pieces * rows.tiles;
+    const double work = 1.0 * grid.points * columns * vectors * L;
+    for (int64_t g = 0; g < p.groups; ++g) {
+      const S* from = x + g * p.in_group() * p.x.c;
+      const S* grad = y + g * p.out_group() * p.y.c;
+      S* to = w + g * p.out_group() * p.w.n;
+      for (int64_t first = 0; first < grid.tiles; first += block) {
+        const int64_t count = std::min(block, grid.tiles - first);
+        const int64_t transforms = sources + vectors;
+        parallel_for(
+            transforms,
+            task_grain(transforms, 10.0 * grid.points * L * transforms * count),
+            [&](int64_t begin, int64_t end) {
+              const Thread t = mine();
+              for (int64_t i = begin; i < end; ++i) {
+                i < sources
+                    ? transform_x(from, i, first, count, shared, t)
+                    : transform_y(grad, i - sources, first, count, shared, t);
+              }
+            });
+        const int64_t tasks = lane_blocks * row_tasks;
+        parallel_for(
+            tasks,
+            task_grain(tasks, work * count),
+            [&](int64_t begin, int64_t end) {
+              const Thread t = mine();
+              for (int64_t i = begin; i < end; ++i) {
+                const int64_t k = i / row_tasks;
+                const int64_t piece = i % row_tasks / rows.tiles;
+                const int64_t row = i % rows.tiles;
+                accumulate(piece, row, k, count, first > 0, shared, t);
+                if (first + count == grid.tiles) {
+                  store_rows(piece, row, k, shared, to);
+                }
+              }
+            });
+      }
+    }
+  }
+};
+
+} // namespace TC_ISA
+} // namespace cpu
+} // namespace torchconv
