@@ -143,7 +143,9 @@ def test_every_small_plane() -> None:
     **named,
 )
 def test_any_strides(problem: shapes.Conv) -> None:
-    tensors = [normal(size, torch.float32, i) for i, size in enumerate(sizes_of(problem))]
+    tensors = [
+        normal(size, torch.float32, i) for i, size in enumerate(sizes_of(problem))
+    ]
     x, w, b, grad = tensors
     expected = expected_passes(problem, *tensors)
     views = [layouts(t) for t in (x, w, grad)]
@@ -166,7 +168,9 @@ def test_the_promised_error(nd: int, channels: int) -> None:
     """On normal numbers, whatever the length of the sums."""
     plane = (24,) * nd if channels < 1000 else (8,) * nd
     problem = shapes.Conv("layer", (2, channels, *plane), 24, (3,) * nd, 1, 1)
-    tensors = [normal(size, torch.float32, i) for i, size in enumerate(sizes_of(problem))]
+    tensors = [
+        normal(size, torch.float32, i) for i, size in enumerate(sizes_of(problem))
+    ]
     expected = expected_passes(problem, *tensors)
     for isa in each_isa():
         for name, result in conv_passes(problem, *tensors, "winograd").items():
@@ -178,7 +182,9 @@ def test_the_promised_error(nd: int, channels: int) -> None:
 
 def test_sums_over_many_tiles_keep_the_promise() -> None:
     problem = shapes.Conv("wide", (4, 3, 200, 201), 5, (3, 3), 1, 1)
-    tensors = [normal(size, torch.float32, i) for i, size in enumerate(sizes_of(problem))]
+    tensors = [
+        normal(size, torch.float32, i) for i, size in enumerate(sizes_of(problem))
+    ]
     expected = expected_passes(problem, *tensors)["weight_grad"]
     found = conv_passes(problem, *tensors, "winograd")["weight_grad"]
     assert isinstance(found, Tensor)
@@ -247,7 +253,9 @@ def test_backward_follows_the_setting_of_forward() -> None:
     x = whole((1, 64, 32, 32), torch.float32).requires_grad_()
     w = whole((64, 64, 3, 3), torch.float32, "w").requires_grad_()
     grad = whole((1, 64, 32, 32), torch.float32, "grad")
-    exact = torch.autograd.grad(torch.nn.functional.conv2d(x, w, padding=1), (x, w), grad)
+    exact = torch.autograd.grad(
+        torch.nn.functional.conv2d(x, w, padding=1), (x, w), grad
+    )
     with torchconv.allow_winograd(False):
         y = TF.conv2d(x, w, padding=1)
     with torchconv.allow_winograd(True):

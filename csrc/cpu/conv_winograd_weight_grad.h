@@ -45,14 +45,17 @@ struct WinogradWeightGrad {
     lane_blocks = (vectors + wide - 1) / wide;
     taps = grid.tall ? 9 : 3;
     rows = TileCut(p.in_group(), tile_rows<A>(wide));
-    // V and W take up to three times the weights and half a megabyte; more than
-    // 128 tiles would not make the outputs' transform much rarer.
+    // V and W take up to three times the weights and half a megabyte, and 8 MB.
+    // More than 64 tiles would not make the outputs' transform much rarer, and
+    // the sums of products longer and less exact.
     const int64_t tile_bytes =
         grid.points * (columns + vectors * L) * static_cast<int64_t>(sizeof(A));
     const int64_t most = (512 << 10) +
         3 * p.in_group() * p.taps() * p.out_group() *
             static_cast<int64_t>(sizeof(A));
-    block = std::max<int64_t>(16, std::min<int64_t>(128, most / tile_bytes));
+    block =
+        std::min<int64_t>(64, std::min<int64_t>(most, 8 << 20) / tile_bytes);
+    block = std::max<int64_t>(16, block);
     block = std::max<int64_t>(1, block / grid.unit) * grid.unit;
     block = std::min(block, grid.tiles);
     blocks = (grid.tiles + block - 1) / block;
@@ -68,32 +71,35 @@ struct WinogradWeightGrad {
   int64_t m_stride() const {
     return tile_rows<A>(wide) * wide * L;
   }
-  int64_t sum_size() const { // of a block of lanes: [channel, piece][tap][lane]
-    return grid.pieces * p.in_group() * taps * wide * L;
+  int64_t sum_size() const { // of a piece and block of lanes
+    return p.in_group() * taps * wide * L;
   }
 
   struct Shared {
     A* v;
     A* w; // [block of lanes][point][tile][lane]
-    A* sum;
+    A* sum; // [block of lanes][piece][channel][tap][lane], of several blocks
     int64_t* v_off; // of each tile in V
   };
   Shared take_shared(Scratch& scratch) const {
     Shared s;
     s.v = scratch.take<A>(grid.points * v_stride());
     s.w = scratch.take<A>(lane_blocks * grid.points * w_stride());
-    s.sum = scratch.take<A>(lane_blocks * sum_size());
+    s.sum = scratch.take<A>(
+        blocks > 1 ? lane_blocks * grid.pieces * sum_size() : 0);
     s.v_off = scratch.take<int64_t>(block);
     return s;
   }
   struct Thread {
     A* stage;
     A* m; // [point][row][lane]
+    A* sum; // where one block of tiles is all
   };
   Thread take_thread(Scratch& scratch) const {
     Thread t;
     t.stage = scratch.take<A>(grid.stage() * L);
     t.m = scratch.take<A>(grid.points * m_stride());
+    t.sum = scratch.take<A>(blocks > 1 ? 0 : sum_size());
     return t;
   }
   int64_t workspace(int threads) const {
@@ -168,7 +174,8 @@ struct WinogradWeightGrad {
       int64_t count,
       bool add,
       const Shared& shared,
-      const Thread& t) const {
+      const Thread& t,
+      A* sum) const {
     const int lanes = block_vectors(k), width = lanes * L;
     const int height = rows.rows(row);
     const auto product = tile_function<A, false>(height, lanes);
@@ -186,8 +193,7 @@ struct WinogradWeightGrad {
           width,
           false);
     }
-    A* sum = shared.sum + k * sum_size() +
-        (piece * p.in_group() + rows.begin(row)) * taps * width;
+    sum += rows.begin(row) * taps * width;
     for (int r = 0; r < height; ++r) {
       for (int lane = 0; lane < width; lane += L) {
         const A* m = t.m + r * width + lane;
@@ -213,36 +219,28 @@ struct WinogradWeightGrad {
     }
   }
 
-  // The taps that exist, of the rows of one piece, into the gradient.
-  void store_rows(
-      int64_t i, // piece
-      int64_t row,
-      int64_t k,
-      const Shared& shared,
-      S* w // of the group
-  ) const {
+  // The taps that exist, of one piece, into the gradient.
+  void write(int64_t i, int64_t k, const A* sum, S* w) const {
     const int width = block_vectors(k) * L;
     const int valid = static_cast<int>(
         std::min<int64_t>(width, p.out_group() - k * wide * L));
-    const int height = rows.rows(row);
-    const A* sum = shared.sum + k * sum_size() +
-        (i * p.in_group() + rows.begin(row)) * taps * width;
+    const int channels = static_cast<int>(p.in_group());
     int64_t piece[3];
     grid.piece(i, piece);
     const int64_t y = piece[1] * kWinogradTaps, x = piece[2] * kWinogradTaps;
     const int64_t down = std::min<int64_t>(kWinogradTaps, p.kernel[1] - y);
     const int64_t across = std::min<int64_t>(kWinogradTaps, p.kernel[2] - x);
-    S* to = w + k * wide * L * p.w.n + rows.begin(row) * p.w.c +
-        piece[0] * p.w.s[0] + y * p.w.s[1] + x * p.w.s[2];
+    S* to = w + k * wide * L * p.w.n + piece[0] * p.w.s[0] + y * p.w.s[1] +
+        x * p.w.s[2];
     if (p.w.c == taps && p.w.s[2] == 1 && (taps == 3 || p.w.s[1] == 3)) {
-      store_tile<S>(sum, height * taps, width, valid, nullptr, to, p.w.n, 1);
+      store_tile<S>(sum, channels * taps, width, valid, nullptr, to, p.w.n, 1);
       return;
     }
     for (int64_t a = 0; a < down; ++a) {
       for (int64_t b = 0; b < across; ++b) {
         store_tile<S>(
             sum + (a * kWinogradTaps + b) * width,
-            height,
+            channels,
             taps * width,
             valid,
             nullptr,
@@ -268,7 +266,7 @@ struct WinogradWeightGrad {
       shared.v_off[i] = i * columns;
     }
     const int64_t sources = channel_blocks * grid.pieces;
-    const int64_t row_tasks = grid.pieces * rows.tiles;
+    const int64_t panels = lane_blocks * grid.pieces;
     const double work = 1.0 * grid.points * columns * vectors * L;
     for (int64_t g = 0; g < p.groups; ++g) {
       const S* from = x + g * p.in_group() * p.x.c;
@@ -288,20 +286,53 @@ struct WinogradWeightGrad {
                     : transform_y(grad, i - sources, first, count, shared, t);
               }
             });
-        const int64_t tasks = lane_blocks * row_tasks;
+        if (blocks == 1) {
+          parallel_for(
+              panels,
+              task_grain(panels, work * count),
+              [&](int64_t begin, int64_t end) {
+                const Thread t = mine();
+                for (int64_t i = begin; i < end; ++i) {
+                  const int64_t k = i / grid.pieces, piece = i % grid.pieces;
+                  for (int64_t row = 0; row < rows.tiles; ++row) {
+                    accumulate(piece, row, k, count, false, shared, t, t.sum);
+                  }
+                  write(piece, k, t.sum, to);
+                }
+              });
+          continue;
+        }
+        const int64_t tasks = panels * rows.tiles;
         parallel_for(
             tasks,
             task_grain(tasks, work * count),
             [&](int64_t begin, int64_t end) {
               const Thread t = mine();
               for (int64_t i = begin; i < end; ++i) {
-                const int64_t k = i / row_tasks;
-                const int64_t piece = i % row_tasks / rows.tiles;
-                const int64_t row = i % rows.tiles;
-                accumulate(piece, row, k, count, first > 0, shared, t);
-                if (first + count == grid.tiles) {
-                  store_rows(piece, row, k, shared, to);
-                }
+                const int64_t panel = i / rows.tiles;
+                accumulate(
+                    panel % grid.pieces,
+                    i % rows.tiles,
+                    panel / grid.pieces,
+                    count,
+                    first > 0,
+                    shared,
+                    t,
+                    shared.sum + panel * sum_size());
+              }
+            });
+      }
+      if (blocks > 1) {
+        parallel_for(
+            panels,
+            task_grain(panels, 10.0 * panels * sum_size()),
+            [&](int64_t begin, int64_t end) {
+              for (int64_t i = begin; i < end; ++i) {
+                write(
+                    i % grid.pieces,
+                    i / grid.pieces,
+                    shared.sum + i * sum_size(),
+                    to);
               }
             });
       }
