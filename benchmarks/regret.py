@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from torchconv import functional
-from torchconv._config import ALGORITHMS, AUTO
+from torchconv._config import ALGORITHMS, AUTO, AUTO_EXACT
 
 from . import document as documents
 from . import options as shared
@@ -123,7 +123,7 @@ def main(options: argparse.Namespace, console: Console, command: str) -> int:
     if not wanted:
         raise ValueError("no convolution is left to measure")
     environment = header(console, command, options.device)
-    names = tuple(name for name in ALGORITHMS if name != AUTO)
+    names = tuple(n for n in ALGORITHMS if n not in (AUTO, AUTO_EXACT))
     rows: list[Row] = []
     failed: list[str] = []
 
