@@ -131,7 +131,8 @@ void run_row(const ConvAlgorithm* a, const TunedCall& c) {
 
 std::optional<Tensor> run_tuned(const TunedCall& c) {
   const auto& table = cpu_conv_algorithms();
-  const TuningPlace at = {cpu::isa_name(cpu::active_isa()), pool_threads()};
+  const TuningPlace at = {
+      cpu::isa_name(cpu::active_isa()), pool_threads(), c.exact};
   const auto contenders = [&] {
     std::vector<Contender> found;
     for (const ConvAlgorithm* a : table) {

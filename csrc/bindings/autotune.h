@@ -21,11 +21,12 @@ struct TunedCall {
   const Tensor& second;
   const std::optional<Tensor>& bias;
   const Tensor& result;
+  bool exact; // only exact rows are candidates
 };
 
 // Runs it, measuring first where that is asked for, and returns the result.
 // Nothing where there is no measured choice: then the planner decides. For
-// calls whose algorithm is "auto", while tuning_mode() is not off.
+// calls whose algorithm is "auto" or "auto-exact", while tuning_mode() is not off.
 std::optional<Tensor> run_tuned(const TunedCall& call);
 
 } // namespace torchconv

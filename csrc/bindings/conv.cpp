@@ -60,8 +60,9 @@ Tensor run_conv(
     const Tensor& second,
     const std::optional<Tensor>& bias,
     const Tensor& result) {
-  if (tuning_mode() != Tuning::off && algorithm == "auto") {
-    auto tuned = run_tuned({p, pass, t, first, second, bias, result});
+  const bool exact = algorithm == kAutoExact;
+  if (tuning_mode() != Tuning::off && (exact || algorithm == kAuto)) {
+    auto tuned = run_tuned({p, pass, t, first, second, bias, result, exact});
     if (tuned.has_value()) {
       return *tuned;
     }

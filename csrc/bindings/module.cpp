@@ -200,8 +200,9 @@ py::dict explain_conv(
   result["flops"] = conv_flops(p);
   result["bytes"] = conv_bytes(p);
   result["error"] = plan.error;
-  if (algorithm == "auto" && tuning_mode() != Tuning::off) {
-    const TuningPlace at = {cpu::isa_name(cpu::active_isa()), threads};
+  const bool exact = algorithm == kAutoExact;
+  if ((exact || algorithm == kAuto) && tuning_mode() != Tuning::off) {
+    const TuningPlace at = {cpu::isa_name(cpu::active_isa()), threads, exact};
     const auto known = tuned();
     const auto found = known.find(tuning_key(p, pass, at));
     if (found != known.end()) {

@@ -86,7 +86,7 @@ Memo memo_of(const ConvProblem& p, Pass pass, const TuningPlace& at) {
       });
   put((static_cast<int64_t>(p.mode) << 16) +
       (static_cast<int64_t>(p.dtype) << 8) + static_cast<int64_t>(pass));
-  put(at.threads);
+  put(at.threads * 2 + at.exact);
   put(reinterpret_cast<intptr_t>(at.variant));
   return m;
 }
@@ -234,7 +234,7 @@ bool tuning_allows(
     Pass pass,
     const TuningPlace& at) {
   const int64_t limit = tuning().max_workspace;
-  return a->refusal(p, pass) == nullptr &&
+  return (a->exact || !at.exact) && a->refusal(p, pass) == nullptr &&
       (limit < 0 || a->workspace(p, pass, at.threads) <= limit);
 }
 

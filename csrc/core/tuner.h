@@ -37,10 +37,12 @@ TuningSettings tuning();
 Tuning tuning_mode();
 
 // What a choice depends on besides the problem: the variant of the kernels
-// (static storage: the instruction set's name), and threads.
+// (static storage: the instruction set's name), threads, and whether only exact
+// rows are candidates ("auto-exact").
 struct TuningPlace {
   const char* variant;
   int threads;
+  bool exact;
 };
 
 // A problem as text: what the choice depends on, and nothing else. The model of
