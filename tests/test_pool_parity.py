@@ -14,6 +14,8 @@ from common import (
     beyond,
     difference,
     each_isa,
+    layouts,
+    memory_format_of,
     normal,
     on_cuda,
     ops,
@@ -367,3 +369,77 @@ def test_unbatched(name: str, nd: int) -> None:
     args = (2.0, 2) if name == "lp_pool" else (2,)
     expected = per_rank(name, nd, F)(x, *args)
     torch.testing.assert_close(per_rank(name, nd, TF)(x, *args), expected)
+
+
+# Channels in whole vectors of 16 bytes, side by side: (x size, kernel, stride, padding);
+# no kernel stands for adaptive pooling to the size in the place of the stride.
+VECTORS: list[tuple[tuple[int, ...], Any, Any, Any]] = [
+    ((2, 16, 9, 10), 3, 2, 1),
+    ((1, 8, 7, 7), 7, 7, 0),
+    ((2, 40, 6, 7), (6, 7), 1, 0),
+    ((1, 264, 6, 6), 6, 6, 3),
+    ((2, 24, 4, 5, 6), 3, 2, 1),
+    ((2, 16, 9, 7), None, (1, 1), None),
+    ((1, 40, 13, 14), None, (2, 3), None),
+    ((1, 264, 4, 3, 5), None, (1, 1, 1), None),
+]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, **named)
+@pytest.mark.parametrize("case", VECTORS, ids=str)
+def test_channels_side_by_side(case: Any, dtype: torch.dtype) -> None:
+    size, kernel, stride, padding = case
+    nd = len(size) - 2
+    last = memory_format_of(nd)
+    x = normal(size, torch.float64, "vectors").contiguous(memory_format=last)
+    window = (stride,) if kernel is None else (kernel, stride, padding)
+    kind = "adaptive_" if kernel is None else ""
+    taps = math.prod(size[2:])
+    compare(
+        lambda x: per_rank(f"{kind}avg_pool", nd, TF)(x, *window),
+        lambda x: per_rank(f"{kind}avg_pool", nd, F)(x, *window),
+        x,
+        dtype,
+        taps,
+        scale=2.0**nd,
+        what="avg",
+    )
+    if padding == 0:
+        compare(
+            lambda x: per_rank("lp_pool", nd, TF)(x, 3.0, *window[:2]),
+            lambda x: per_rank("lp_pool", nd, F)(x, 3.0, *window[:2]),
+            x.abs() + 0.25,
+            dtype,
+            taps,
+            scale=4.0 * taps,
+            by_output=3.0,
+            what="lp",
+        )
+    for values in ("ties", "nan"):
+        ours = hard(size, values).to(dtype).contiguous(memory_format=last)
+        exact = wide(ours).requires_grad_()
+        pool = per_rank(f"{kind}max_pool", nd, F)
+        y, index = pool(exact, *window, return_indices=True)
+        grad = whole(y.shape, torch.float64, "grad")
+        gx = torch.autograd.grad(y, exact, grad)[0].to(dtype)
+        for isa in each_isa():
+            leaf = ours.detach().requires_grad_()
+            pool = per_rank(f"{kind}max_pool", nd, TF)
+            found = pool(leaf, *window)
+            assert_same(found.detach(), y.detach().to(dtype), f"{values} on {isa}")
+            found_gx = torch.autograd.grad(found, leaf, grad.to(dtype))[0]
+            assert_same(found_gx, gx, f"gradient of {values} on {isa}")
+            found, found_index = pool(leaf, *window, return_indices=True)
+            assert_same(found_index, index, f"indices of {values} on {isa}")
+            found_gx = torch.autograd.grad(found, leaf, grad.to(dtype))[0]
+            assert_same(found_gx, gx, f"gradient by indices of {values} on {isa}")
+
+
+@pytest.mark.parametrize("nd", [1, 2, 3])
+def test_channel_sum(nd: int) -> None:
+    for channels in (1, 3, 8, 40, 272):
+        for dtype in (*FLOATS, torch.int64):
+            x = whole((3, channels, *(33, 7, 5)[:nd]), dtype)
+            for how, view in layouts(x).items():
+                found = ops.channel_sum(view)
+                assert_same(found, x.flatten(2).sum((0, 2)).to(dtype), how)
