@@ -13,6 +13,7 @@ import torch
 from common import (
     assert_same,
     each_isa,
+    on_cuda,
     ops,
     per_rank,
     whole,
@@ -41,10 +42,12 @@ def far_apart(x: Tensor, dim: int, storage: Tensor) -> Tensor:
     return view.copy_(x)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def storage() -> Tensor:
-    """2**31 + 2**20 half-precision numbers: 4 GiB of address space, not of memory."""
-    return torch.empty(BEYOND + 2**20, dtype=torch.float16)
+    """2**31 + 2**20 half-precision numbers: 4 GiB of address space, not of memory (of a
+    GPU's memory, if that computes)."""
+    device = "cuda" if on_cuda() else "cpu"
+    return torch.empty(BEYOND + 2**20, dtype=torch.float16, device=device)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -112,6 +115,7 @@ def test_conv_1d_and_3d_of_huge_inputs(algorithm: str) -> None:
     assert_same(y, F.conv3d(torch.ones(1, 1, 8, 8, 8), w, padding=1, stride=5))
 
 
+@pytest.mark.usefixtures("kernel_device")
 @pytest.mark.parametrize("kernel", [2, 17])
 def test_max_pool_of_a_huge_plane(kernel: int) -> None:
     """Indices beyond 2**31, computed and, for large windows, stored as codes."""
@@ -134,6 +138,7 @@ def test_max_pool_of_a_huge_plane(kernel: int) -> None:
     assert_same(ops.pool_gather(x, index, *window, False), y)
 
 
+@pytest.mark.usefixtures("kernel_device")
 @pytest.mark.parametrize("nd", [1, 3])
 def test_max_pool_1d_3d_of_huge_inputs(nd: int) -> None:
     n = (2**42, 0, 2**14)[nd - 1]
@@ -145,6 +150,7 @@ def test_max_pool_1d_3d_of_huge_inputs(nd: int) -> None:
     assert index.flatten()[-1].item() == last
 
 
+@pytest.mark.usefixtures("kernel_device")
 def test_avg_and_lp_pool_of_a_huge_plane() -> None:
     n = 2**21
     x = torch.full((1, 1, 1, 1), 2.0).expand(1, 1, n, n)
@@ -157,12 +163,14 @@ def test_avg_and_lp_pool_of_a_huge_plane() -> None:
     assert_same(y, torch.full((1, 1, 2, 2), 4.0))
 
 
+@pytest.mark.usefixtures("kernel_device")
 def test_unfold_of_a_huge_plane() -> None:
     n = 2**21
     x = torch.full((1, 1, 1, 1), 2.0).expand(1, 1, n, n)
     assert_same(TF.unfold(x, 2, stride=n - 2), torch.full((1, 4, 4), 2.0))
 
 
+@pytest.mark.usefixtures("kernel_device")
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 @pytest.mark.parametrize(
     ("name", "args"),
@@ -185,6 +193,7 @@ def test_pool_offsets(storage: Tensor, name: str, args: Any, dim: int) -> None:
         assert_same(getattr(TF, name)(view, *args), expected, cpu)
 
 
+@pytest.mark.usefixtures("kernel_device")
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 @pytest.mark.parametrize(
     ("name", "args"),
@@ -209,6 +218,7 @@ def test_pool_gradient_offsets(storage: Tensor, name: str, args: Any, dim: int) 
         assert_same(gradient(far), expected, cpu)
 
 
+@pytest.mark.usefixtures("kernel_device")
 def test_max_unpool_and_fold_offsets(storage: Tensor) -> None:
     x = whole((2, 4, 8, 9), torch.float16, top=9)
     y, index = TF.max_pool2d(x, 2, return_indices=True)
