@@ -180,7 +180,7 @@ def find_sources(toolkit: Toolkit | None) -> list[str]:
     """The sources of every layer, relative to the root as setuptools wants them."""
     patterns = ["csrc/core/*.cpp", "csrc/cpu/*.cpp", "csrc/bindings/*.cpp"]
     if toolkit is not None:
-        patterns.append("csrc/cuda/*.cu")
+        patterns += ["csrc/cuda/*.cpp", "csrc/cuda/*.cu"]
     return sorted(
         path.relative_to(ROOT).as_posix()
         for pattern in patterns

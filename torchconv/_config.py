@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from . import _extension
 
 AUTO = "auto"
@@ -18,15 +20,23 @@ AUTO = "auto"
 # elements: what "auto" becomes where winograd is not allowed.
 AUTO_EXACT = "auto-exact"
 
+# What an algorithm's name ends with where float32 may be computed in TF32
+# (csrc/bindings/conv.h).
+TF32 = "+tf32"
+
 
 def _known_algorithms() -> tuple[str, ...]:
-    """The rows of the binary's table; without a binary, those that always exist.
+    """The rows of the devices' tables; without a binary, those that always exist.
 
     Whether an algorithm takes a given problem is the planner's answer, with its reason.
     """
     if not _extension.available():
         return AUTO, AUTO_EXACT, "direct", "im2col"
-    return AUTO, AUTO_EXACT, *_extension.binary().conv_algorithms()
+    binary = _extension.binary()
+    names = [AUTO, AUTO_EXACT, *binary.conv_algorithms("cpu")]
+    if binary.build_info()["cuda"]:
+        names += binary.conv_algorithms("cuda")
+    return tuple(dict.fromkeys(names))
 
 
 ALGORITHMS = _known_algorithms()
@@ -57,12 +67,12 @@ _flags = _Flags()
 
 
 def check_algorithm(name: object) -> str:
-    """The name itself, if it is one the planner knows.
+    """The name itself, if it is one the planner knows; it may end with :data:`TF32`.
 
     Raises:
         ValueError: an unknown name; the message has the known ones.
     """
-    if not isinstance(name, str) or name not in ALGORITHMS:
+    if not isinstance(name, str) or name.removesuffix(TF32) not in ALGORITHMS:
         known = ", ".join(repr(a) for a in ALGORITHMS)
         raise ValueError(f"unknown algorithm {name!r}; known algorithms: {known}")
     return name
@@ -132,3 +142,22 @@ class allow_winograd:  # noqa: N801 -- used as a function, like torch.set_grad_e
 
     def __exit__(self, *exception: object) -> None:
         _flags.winograd = self.before
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def tf32_allowed() -> bool:
+    """Whether torch's settings let convolutions of float32 on CUDA use TF32:
+    ``torch.backends.cudnn.allow_tf32``, or ``torch.backends.cudnn.conv.fp32_precision``
+    and what it inherits from.
+
+    A compiled graph keeps the answer of when it was traced.
+    """
+    precision = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    return bool(precision == "tf32")
+
+
+def operator_algorithm(name: str | None, on_cuda: bool) -> str:
+    """The algorithm as the operators take it: a call's argument, or else what the code
+    around the call asked for; with :data:`TF32` where tensors on CUDA may use it."""
+    chosen = current_algorithm(name)
+    return f"{chosen}{TF32}" if on_cuda and tf32_allowed() else chosen

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import _extension, functional
-from ._config import current_algorithm
+from ._config import TF32, operator_algorithm
 from ._conv_args import (
     COMPLEX_PARTS,
     LIFTED,
@@ -28,8 +28,8 @@ from .functional.conv import lift
 class Candidate:
     """One algorithm's answers about one pass.
 
-    reason: why not, if it is not supported. cost: estimated nanoseconds on one core, of
-    which only the order between algorithms means anything. workspace: bytes.
+    reason: why not, if it is not supported. cost: estimated nanoseconds on one core or on
+    the GPU, of which only the order between algorithms means anything. workspace: bytes.
     """
 
     name: str
@@ -74,7 +74,8 @@ class Explanation:
     passes: tuple[PassPlan, ...]
 
     def __str__(self) -> str:
-        lines = [self.call, f"on {self.device}, {self.threads} threads"]
+        threads = "" if self.device.startswith("cuda") else f", {self.threads} threads"
+        lines = [self.call, f"on {self.device}{threads}"]
         for plan in self.passes:
             flops = f"{_scaled(plan.flops)}FLOP, " if plan.flops else ""
             lines.append("")
@@ -124,13 +125,20 @@ def _scaled(value: float) -> str:
     return f"{value:.3g} "
 
 
-def explain(op: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
+def explain(
+    op: str | Callable[..., Any],
+    *args: Any,
+    device: str | torch.device | None = None,
+    **kwargs: Any,
+) -> Explanation:
     """What a call would do, without doing it.
 
     Args:
         op: a function of ``torchconv.functional`` (or torch's of the same name), or its
             name: "conv2d", "conv_transpose1d", "max_pool3d" ...
         args, kwargs: the arguments of the call. Tensors on the meta device will do.
+        device: "cpu" or "cuda", whose algorithms to ask about; by default the device of
+            the tensors, and the CPU for the meta device. There need be no GPU.
 
     Returns:
         For each pass (the output, the gradients) the candidates: supported or the
@@ -138,7 +146,7 @@ def explain(op: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
         pass's FLOPs and bytes. ``print`` it for a table.
 
     Raises:
-        ValueError: no such function; an unknown algorithm.
+        ValueError: no such function; an unknown algorithm; a device without algorithms.
         RuntimeError: the call itself would raise it; or the compiled part is missing.
 
     Example::
@@ -154,7 +162,7 @@ def explain(op: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
     if name.startswith("conv"):
-        return _explain_conv(binary, name, bound.arguments)
+        return _explain_conv(binary, name, bound.arguments, device)
     return _explain_pool(binary, name, function, bound)
 
 
@@ -181,17 +189,35 @@ def _empty(spec: Spec, size: Sequence[int], channels_last: bool) -> Tensor:
     return torch.empty(size, dtype=spec.dtype, device="meta", memory_format=form)
 
 
-def _explain_conv(binary: Any, name: str, a: dict[str, Any]) -> Explanation:
+def _device_type(
+    binary: Any, x: Tensor, device: str | torch.device | None
+) -> tuple[str, str]:
+    """ "cpu" or "cuda", and the device in words."""
+    given = x.device if device is None else torch.device(device)
+    kind = "cpu" if given.type == "meta" else given.type
+    if kind == "cpu":
+        return kind, f"{kind} ({binary.active_isa()})"
+    if kind == "cuda" and binary.build_info()["cuda"]:
+        return kind, kind
+    raise ValueError(
+        f"this build of torchconv has no algorithms for device {given}: "
+        "expected cpu, or cuda where its kernels were built"
+    )
+
+
+def _explain_conv(
+    binary: Any, name: str, a: dict[str, Any], device: str | torch.device | None
+) -> Explanation:
     nd = int(name[-2])
     transposed = "transpose" in name
     x, w, b = (None if t is None else _spec(t) for t in list(a.values())[:3])
     assert x is not None
     assert w is not None
-    if x.device.type == "cuda":
-        raise RuntimeError(
-            f"explain knows the CPU's algorithms, but input is on {x.device}"
-        )
-    algorithm = current_algorithm(a["algorithm"])
+    kind, words = _device_type(binary, next(iter(a.values())), device)
+    # The rules of a device (memory formats, routes) follow the specs.
+    x, w = (t._replace(device=torch.device(kind)) for t in (x, w))
+    b = None if b is None else b._replace(device=torch.device(kind))
+    algorithm = operator_algorithm(a["algorithm"], kind == "cuda")
     if transposed:
         plan = conv_transpose_plan(
             name,
@@ -254,6 +280,7 @@ def _explain_conv(binary: Any, name: str, a: dict[str, Any]) -> Explanation:
         target = parts[written]
         parts[written] = _empty(_spec(target), target.shape, channels_last)
         answer = binary.explain_conv(
+            kind,
             kernel,
             str(first.dtype).removeprefix("torch."),
             *(
@@ -295,8 +322,9 @@ def _explain_conv(binary: Any, name: str, a: dict[str, Any]) -> Explanation:
     if first.is_floating_point():
         passes.append(ask(back, "gradient of input"))
         passes.append(ask("weight_grad", "gradient of weight"))
-    device = f"{x.device.type} ({binary.active_isa()})"
-    return Explanation(call, device, threads, tuple(passes))
+    if algorithm.endswith(TF32) and first.dtype is torch.float32:
+        words += ", TF32 allowed"
+    return Explanation(call, words, threads, tuple(passes))
 
 
 def _explain_pool(

@@ -83,9 +83,12 @@ def collect() -> dict[str, Any]:
     }
     found["operators"] = operators()
     # Every pass of a convolution may take any row; the others have one kernel each.
-    found["algorithms"] = {
-        name: binary.conv_algorithms() for name in operators() if "conv" in name
-    }
+    convs = [name for name in operators() if "conv" in name]
+    found["algorithms"] = {name: binary.conv_algorithms("cpu") for name in convs}
+    if binary.build_info()["cuda"]:
+        found["cuda"]["algorithms"] = {
+            name: binary.conv_algorithms("cuda") for name in convs
+        }
     return found
 
 
@@ -125,6 +128,8 @@ def report(found: dict[str, Any]) -> str:
         add("operators", found["operators"])
         for name, algorithms in found["algorithms"].items():
             add(name, algorithms)
+        for name, algorithms in found["cuda"].get("algorithms", {}).items():
+            add(f"{name}, CUDA", algorithms)
     return "\n".join(lines)
 
 

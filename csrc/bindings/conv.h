@@ -7,6 +7,19 @@
 
 namespace torchconv {
 
+// What the name of an algorithm ends with where torch's settings allow TF32
+// for float32 (torchconv/_config.py): so a compiled graph holds the permission
+// that held when it was traced, and a backward pass that of its forward.
+inline constexpr char kTf32[] = "+tf32";
+
+// Takes the ending off the name, and notes it in the problem.
+inline std::string take_tf32(const std::string& name, ConvProblem* p) {
+  const size_t length = sizeof(kTf32) - 1;
+  p->tf32 = name.size() > length &&
+      name.compare(name.size() - length, length, kTf32) == 0;
+  return p->tf32 ? name.substr(0, name.size() - length) : name;
+}
+
 // x_size: (N, C, *spatial), w_size: (K, C / groups, *kernel). The strides are
 // left to the caller. These checks are the last line of defence; the messages
 // users see are raised in Python.

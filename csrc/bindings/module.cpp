@@ -90,9 +90,23 @@ py::dict build_info() {
   return info;
 }
 
-std::vector<std::string> conv_algorithms() {
+// The table of a device ("cpu" or "cuda").
+const std::vector<const ConvAlgorithm*>& conv_table(const std::string& device) {
+  if (device == "cpu") {
+    return cpu_conv_algorithms();
+  }
+#if TORCHCONV_WITH_CUDA
+  if (device == "cuda") {
+    return cuda_conv_algorithms();
+  }
+#endif
+  throw py::value_error(
+      "this build has no convolution algorithms for device " + device);
+}
+
+std::vector<std::string> conv_algorithms(const std::string& device) {
   std::vector<std::string> names;
-  for (const ConvAlgorithm* a : cpu_conv_algorithms()) {
+  for (const ConvAlgorithm* a : conv_table(device)) {
     names.push_back(a->name);
   }
   return names;
@@ -144,8 +158,9 @@ void tell_python(const py::function& told) {
   });
 }
 
-// The planner's walk over the CPU's table for one pass, as plain values.
+// The planner's walk over a device's table for one pass, as plain values.
 py::dict explain_conv(
+    const std::string& device,
     const std::string& pass_name,
     const std::string& dtype,
     const Ints& x_size,
@@ -181,8 +196,8 @@ py::dict explain_conv(
   p.x = strides_of(x_strides);
   p.w = strides_of(w_strides);
   p.y = strides_of(y_strides);
-  const Plan plan =
-      plan_conv(cpu_conv_algorithms(), p, pass, algorithm, threads);
+  const std::string name = take_tf32(algorithm, &p);
+  const Plan plan = plan_conv(conv_table(device), p, pass, name, threads);
   py::list candidates;
   for (size_t i = 0; i < plan.candidates.size(); ++i) {
     const Candidate& c = plan.candidates[i];
@@ -200,8 +215,9 @@ py::dict explain_conv(
   result["flops"] = conv_flops(p);
   result["bytes"] = conv_bytes(p);
   result["error"] = plan.error;
-  const bool exact = algorithm == kAutoExact;
-  if ((exact || algorithm == kAuto) && tuning_mode() != Tuning::off) {
+  const bool exact = name == kAutoExact;
+  if (device == "cpu" && (exact || name == kAuto) &&
+      tuning_mode() != Tuning::off) {
     const TuningPlace at = {cpu::isa_name(cpu::active_isa()), threads, exact};
     const auto known = tuned();
     const auto found = known.find(tuning_key(p, pass, at));
@@ -292,10 +308,13 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "conv_algorithms",
       &tc::conv_algorithms,
-      "Names of the CPU's convolution algorithms, in the order of the table");
+      py::arg("device") = "cpu",
+      "Names of a device's (cpu, cuda) convolution algorithms, in the order of "
+      "its table; ValueError if the build has none for it");
   m.def(
       "explain_conv",
       &tc::explain_conv,
+      py::arg("device"),
       py::arg("pass_name"),
       py::arg("dtype"),
       py::arg("x_size"),
@@ -313,5 +332,6 @@ PYBIND11_MODULE(_C, m) {
       py::arg("threads"),
       "What the planner makes of one pass of a convolution: a dict of "
       "candidates (name, supported, reason, cost in estimated nanoseconds on "
-      "one core, workspace in bytes, chosen), flops, bytes and error");
+      "one core or on the GPU, workspace in bytes, chosen), flops, bytes and "
+      "error");
 }

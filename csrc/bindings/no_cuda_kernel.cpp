@@ -24,10 +24,10 @@ struct Op {
 };
 
 constexpr Op kOps[] = {
+#if !TORCHCONV_WITH_CUDA
     {"conv_forward", "TTOLLLvSvS"},
     {"conv_input_grad", "TTOLLLLvSvS"},
     {"conv_weight_grad", "TTLLLLvSvS"},
-#if !TORCHCONV_WITH_CUDA
     {"channel_sum", "T"},
     {"max_pool", "TLLLLvv"},
     {"max_pool_with_codes", "TLLLLvv"},
@@ -48,8 +48,9 @@ constexpr Op kOps[] = {
     {"unfold", "TLLLL"},
     {"fold", "TLLLLL"},
 #endif
+    {nullptr, nullptr}, // there may be no others
 };
-constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]);
+constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]) - 1;
 
 // A boxed kernel owns its arguments, also when it refuses to run.
 void release(const char* arguments, StableIValue* stack, uint64_t count) {

@@ -6,14 +6,20 @@
 
 namespace torchconv {
 
+namespace cuda {
+struct Queue; // cuda/queue.h
+}
+
 // Base addresses; which one is written follows from the pass. bias may be
 // null; it has the problem's dtype, is contiguous, and is added by forward
-// (out_channels long) and input_grad (in_channels long).
+// (out_channels long) and input_grad (in_channels long). queue: where the
+// kernels of a GPU run; null on the CPU.
 struct ConvTensors {
   void* x;
   void* w;
   void* y;
   const void* bias;
+  const cuda::Queue* queue = nullptr;
 };
 
 struct ConvAlgorithm {
@@ -22,11 +28,11 @@ struct ConvAlgorithm {
   // Null if the algorithm can do it, else the reason in words, static storage.
   const char* (*refusal)(const ConvProblem& p, Pass pass);
 
-  // Bytes of scratch memory, for so many threads.
+  // Bytes of scratch memory, for so many threads (of the CPU).
   int64_t (*workspace)(const ConvProblem& p, Pass pass, int threads);
 
-  // Estimated nanoseconds on one core: only their order between algorithms
-  // matters.
+  // Estimated nanoseconds, on one core or on the GPU: only their order between
+  // algorithms matters.
   double (*cost)(const ConvProblem& p, Pass pass);
 
   // Writes every element of the pass's output. workspace is 64-byte aligned.

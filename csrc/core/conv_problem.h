@@ -32,20 +32,21 @@ struct ConvProblem {
   PaddingMode mode;
   DType dtype;
   Strides x, w, y;
+  bool tf32; // factors of float32 may be rounded to TF32 where that is faster
 
-  int64_t in_group() const {
+  constexpr int64_t in_group() const {
     return in_channels / groups;
   }
-  int64_t out_group() const {
+  constexpr int64_t out_group() const {
     return out_channels / groups;
   }
-  int64_t taps() const {
+  constexpr int64_t taps() const {
     return kernel[0] * kernel[1] * kernel[2];
   }
-  int64_t out_pixels() const {
+  constexpr int64_t out_pixels() const {
     return out[0] * out[1] * out[2];
   }
-  int64_t in_pixels() const {
+  constexpr int64_t in_pixels() const {
     return in[0] * in[1] * in[2];
   }
 };
@@ -70,7 +71,7 @@ inline int64_t conv_output_size(
 // The input element that a coordinate of the padded input shows, or -1 where
 // it shows a zero. Padding is at most one turn wide, as in torch: below size
 // for reflect, up to size for circular.
-inline int64_t source_index(int64_t q, int64_t size, PaddingMode mode) {
+constexpr int64_t source_index(int64_t q, int64_t size, PaddingMode mode) {
   if (q >= 0 && q < size) {
     return q;
   }

@@ -16,6 +16,9 @@ constexpr const char* kAutoExact = "auto-exact";
 // The rows of the CPU, in the order of the table (csrc/cpu/conv_table.cpp).
 const std::vector<const ConvAlgorithm*>& cpu_conv_algorithms();
 
+// The rows of CUDA (csrc/cuda/conv_table.cpp); only in builds with CUDA.
+const std::vector<const ConvAlgorithm*>& cuda_conv_algorithms();
+
 struct Candidate {
   const ConvAlgorithm* algorithm;
   const char* refusal; // null: supported

@@ -6,28 +6,12 @@
 
 #include "core/pool_codes.h"
 #include "core/pool_problem.h"
+#include "cuda/index.cuh"
 
 namespace torchconv {
 namespace cuda {
 
 constexpr int kPoolThreads = 256;
-
-// A grid-sized walk over `total` pieces of work:
-//   for (int64_t i = first_piece(); i < total; i += piece_step())
-__device__ inline int64_t first_piece() {
-  return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-}
-__device__ inline int64_t piece_step() {
-  return static_cast<int64_t>(gridDim.x) * blockDim.x;
-}
-
-// Splits `size` off an index as its innermost digit.
-__device__ inline int64_t take(int64_t& index, int64_t size) {
-  const int64_t outer = index / size;
-  const int64_t digit = index - outer * size;
-  index = outer;
-  return digit;
-}
 
 // An element of a (batch, channels, size[0], size[1], size[2]) tensor.
 struct PoolPlace {

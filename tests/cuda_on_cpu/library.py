@@ -72,7 +72,11 @@ def _rules(sanitized: bool) -> str:
 
     kernels = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
     bindings = sorted((ROOT / "csrc" / "bindings").glob("cuda_*.cpp"))
-    core = sorted((ROOT / "csrc" / "core").glob("*.cpp"))
+    core = [
+        path
+        for layer in ("core", "cuda")
+        for path in sorted((ROOT / "csrc" / layer).glob("*.cpp"))
+    ]
     objects = [
         compiled("kernel", [*kernels, *SIMULATOR, *core]),
         compiled("binding", [*bindings, HERE / "registration.cpp"]),

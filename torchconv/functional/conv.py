@@ -11,7 +11,7 @@ from torch.nn.functional import pad as _pad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from .. import autograd
-from .._config import current_algorithm
+from .._config import operator_algorithm
 from .._conv_args import (
     COMPLEX_PARTS,
     DIRECT,
@@ -74,7 +74,7 @@ def _conv(
         dilation,
         groups,
         padding_mode,
-        current_algorithm(algorithm),
+        operator_algorithm(algorithm, input.is_cuda),
     )
     x = input.unsqueeze(0) if plan.unbatched else input
     if plan.route == DIRECT:
@@ -125,7 +125,7 @@ def _conv_transpose(
         output_padding,
         dilation,
         groups,
-        current_algorithm(algorithm),
+        operator_algorithm(algorithm, input.is_cuda),
     )
     x = input.unsqueeze(0) if plan.unbatched else input
     if plan.extra:
