@@ -1,23 +1,36 @@
-"""python -m benchmarks: torchconv-bench from a checkout.
+"""torchconv-bench, and python -m benchmarks, which is the same from a checkout.
 
-Without a subcommand it is ``run --cache warm``: a quick look while working on a kernel.
+python -m benchmarks without a subcommand is ``run --cache warm``: a quick look while
+working on a kernel.
 """
 
 from __future__ import annotations
 
 import sys
 
-from .cli import COMMANDS, main
 
-PROGRAM = f"python -m {__package__}"  # torchconv_benchmarks, where it is installed
-
-
-def with_command(arguments: list[str]) -> list[str]:
+def with_command(arguments: list[str], known: list[str]) -> list[str]:
     """The arguments with a subcommand."""
-    if arguments and arguments[0] in (*COMMANDS, "-h", "--help"):
+    if arguments and arguments[0] in (*known, "-h", "--help"):
         return arguments
     return ["run", "--cache", "warm", *arguments]
 
 
+def console() -> int:
+    """The command torchconv-bench."""
+    try:
+        from .cli import main
+    except ModuleNotFoundError as error:
+        print(
+            f"torchconv-bench needs {error.name}: pip install 'torchconv[bench]'",
+            file=sys.stderr,
+        )
+        return 2
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main(with_command(sys.argv[1:]), PROGRAM))
+    from .cli import COMMANDS, main
+
+    arguments = with_command(sys.argv[1:], list(COMMANDS))
+    sys.exit(main(arguments, f"python -m {__package__}"))

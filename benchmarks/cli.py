@@ -8,6 +8,9 @@ from types import ModuleType
 
 from rich.console import Console
 
+import torchconv
+from torchconv._extension import load_error
+
 from . import compare, memory, models, overhead, regret, run, scaling
 from .options import Parser
 
@@ -48,6 +51,9 @@ def main(arguments: list[str] | None = None, program: str = "torchconv-bench") -
         130 after Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    if not torchconv.available():
+        print(f"{program}: {load_error()}", file=sys.stderr)
+        return 2
     options = parser_of(program).parse_args(given)
     console = Console(
         width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False

@@ -9,8 +9,8 @@ again from a file. Times are in seconds, sizes in bytes. Its shape (``SCHEMA``):
     settings     passes, threads, budget
     roofline     flops: {dtype: FLOP/s}; copies: [[bytes, bytes/s], ...]
     layers       id, spec (the short syntax), family, source, count, dtype, layout,
-                 cache, threads, algorithm, flops, bytes (of one pass), error,
-                 torch_error, reference, correct, passes: {name: {speedup, floor,
+                 cache, threads, algorithm, flops, operations (of pooling too:
+                 elements read by windows), bytes (of one pass), error, torch_error, reference, correct, passes: {name: {speedup, floor,
                  torch: side, torchconv: side}}; a side is median, fastest, spread,
                  samples, kernel, peak, workspace, roof (floor / median)
     families     family, dtype, layout, cache, algorithm, layers, passes: {name:
@@ -70,6 +70,7 @@ def layer_row(result: Result, roofline: Roofline, threads: int) -> Row:
         "threads": threads,
         "algorithm": result.algorithm,
         "flops": flops,
+        "operations": layer.operations(),
         "bytes": moved,
         "error": result.error,
         "torch_error": result.torch_error,

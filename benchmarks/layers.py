@@ -231,6 +231,17 @@ class Layer:
         pixels = self.x if "transpose" in self.function else self.output_shape()
         return 2 * pixels[0] * math.prod(pixels[2:]) * math.prod(self.weight)
 
+    def operations(self) -> int:
+        """flops of a convolution; of pooling, the elements that its windows read."""
+        if self.weight is not None:
+            return self.flops()
+        if "kernel_size" not in self.options or "unpool" in self.function:
+            return math.prod(self.x)
+        if "fold" in self.function:
+            return math.prod(self.output_shape())
+        taps = math.prod(_spread(self.options["kernel_size"], self.dimensions))
+        return math.prod(self.output_shape()) * taps
+
     def elements(self) -> int:
         """Of input, weight and output: what one pass has to move."""
         shapes = [self.x, self.weight or (0,), self.output_shape()]

@@ -197,7 +197,7 @@ def main(options: argparse.Namespace, console: Console, command: str) -> int:
 def model_table(rows: list[Row]) -> tuple[report.Cells, list[report.Cells]]:
     """Names and cells."""
     passes = list(dict.fromkeys(name for row in rows for name in row["passes"]))
-    names = ["layer", "input", "dtype", "layout"]
+    names = ["network", "input", "dtype", "layout"]
     for name in passes:
         names += [f"torch {report.TITLES[name]} ms", "torchconv", "ratio"]
         names += ["torch peak", "torchconv peak"]

@@ -51,12 +51,18 @@ def draw(document: Document, path: Path) -> None:
 
 
 def _roofline(axes: Any, document: Document) -> None:
-    rows = [row for row in document["layers"] if row["flops"] and row["passes"]]
-    axes.set(xscale="log", yscale="log", title="Roofline")
-    axes.set(xlabel="FLOP per byte (each tensor moved once)", ylabel="GFLOP/s")
+    rows = [row for row in document["layers"] if row["passes"]]
+    axes.set(
+        xscale="log",
+        yscale="log",
+        title="Roofline (pooling: elements read by its windows)",
+    )
+    axes.set(
+        xlabel="operations per byte (each tensor moved once)", ylabel="1e9 operations/s"
+    )
     roofline = document["roofline"]
     classes = roofline["copies"]
-    intensity = [row["flops"] / row["bytes"] for row in rows] or [1.0]
+    intensity = [row["operations"] / row["bytes"] for row in rows] or [1.0]
     low, high = min(intensity) / 2, max(intensity) * 2
     grid = [low * (high / low) ** (i / 100) for i in range(101)]
     for dtype, peak in roofline["flops"].items():
@@ -66,15 +72,16 @@ def _roofline(axes: Any, document: Document) -> None:
                 [min(peak, x * rate) / 1e9 for x in grid],
                 style,
                 color=GREY,
-                label=f"{dtype}, {size / 2**20:.2g} MiB at {rate / 1e9:.0f} GB/s",
+                label=f"{dtype}, {size / 2**20:.3g} MiB at {rate / 1e9:.0f} GB/s",
             )
     for side, colour, marker in (("torch", THEIRS, "x"), ("torchconv", OURS, "o")):
         points = []
         for row in rows:
             name, pair = next(iter(row["passes"].items()))
-            work = 3 if name == "train" else 1
-            speed = work * row["flops"] / pair[side]["median"] / 1e9
-            points.append((row["flops"] / row["bytes"], speed))
+            # A pooling layer's backward reads what its forward does.
+            work = (3 if row["flops"] else 2) if name == "train" else 1
+            speed = work * row["operations"] / pair[side]["median"] / 1e9
+            points.append((row["operations"] / row["bytes"], speed))
         if points:
             axes.scatter(*zip(*points), s=18, c=colour, marker=marker, label=side)
     axes.legend(fontsize=7)

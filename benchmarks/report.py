@@ -28,6 +28,7 @@ _TEXT = {
     "algorithm",
     "layers",
     "call",
+    "network",
     "pass",
 }
 

@@ -29,7 +29,7 @@ from benchmarks import (
     suites,
     zoo,
 )
-from benchmarks.cli import main
+from benchmarks.cli import COMMANDS, main
 from benchmarks.layers import Layer, parse_layer
 from benchmarks.measure import Failure, Result, Setting
 
@@ -86,6 +86,19 @@ def test_flops() -> None:
     # As many as the convolution that it is the gradient of, 32x32 to 64x64.
     up = by_id["unet_convT_1024_512@32"]
     assert up.flops() == 2 * 1024 * 512 * 4 * 32 * 32
+
+
+@pytest.mark.parametrize(
+    ("spec", "operations"),
+    [
+        ("max_pool2d:c2h6r3s1", 2 * 4 * 4 * 9),
+        ("adaptive_avg_pool2d:c2h6out2", 2 * 36),
+        ("max_unpool2d:c2h3r2", 2 * 9),
+        ("conv2d:c2h3k4r1", 2 * 9 * 2 * 4),
+    ],
+)
+def test_operations(spec: str, operations: int) -> None:
+    assert parse_layer(spec).operations() == operations
 
 
 @pytest.mark.parametrize("layer", suites.read("all"), ids=lambda layer: layer.id)
@@ -220,7 +233,7 @@ def test_command_writes_and_says_what_it_left_out(
     arguments = ["--suite", str(tiny), "--budget", "0", "--layout", "both"]
     arguments += ["--threads", str(threads), "--max-gib", "1"]
     arguments += ["--json", str(json_file), "--md", str(md_file)]
-    assert main(module.with_command(arguments)) == 0
+    assert main(module.with_command(arguments, list(COMMANDS))) == 0
     shown = capsys.readouterr().out
     assert "not measured: large: 111.6 GiB of tensors, more than --max-gib 1" in shown
     written = document.load(json_file)
@@ -228,7 +241,7 @@ def test_command_writes_and_says_what_it_left_out(
     assert written["skipped"][0]["id"] == "large"
     assert written["environment"]["threads"] == str(threads)
     assert "## Worst layers" in md_file.read_text()
-    assert main(module.with_command([*arguments, "--fail-below", "1e9"])) == 1
+    assert main(["run", *arguments, "--fail-below", "1e9"]) == 1
 
 
 @pytest.mark.parametrize(
