@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import torch
 
-from torchconv._config import ALGORITHMS, AUTO
+from torchconv._config import ALGORITHMS, AUTO, AUTO_EXACT
 
 from .layers import FORMATS, Layer, parse_layer
 from .measure import PASSES, Setting
@@ -199,7 +199,8 @@ def reason_to_skip(layer: Layer, setting: Setting, options: argparse.Namespace) 
 
 def settings(options: argparse.Namespace) -> Iterator[Setting]:
     """Every way of measuring that the options ask for."""
-    algorithm = getattr(options, "algorithm", "auto")
+    algorithm = getattr(options, "algorithm", AUTO)
+    every = tuple(name for name in ALGORITHMS if name != AUTO_EXACT)
     for dtype in options.dtype:
         for cold in CACHES[options.cache]:
             for channels_last in LAYOUTS[options.layout]:
@@ -208,7 +209,7 @@ def settings(options: argparse.Namespace) -> Iterator[Setting]:
                     channels_last=channels_last,
                     device=options.device,
                     passes=tuple(options.passes),
-                    algorithms=ALGORITHMS if algorithm == "all" else (algorithm,),
+                    algorithms=every if algorithm == "all" else (algorithm,),
                     cold=cold,
                     budget=options.budget,
                 )
