@@ -3,6 +3,7 @@ long they need."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -261,7 +262,8 @@ def check(case: Case, ours: ModuleType) -> tuple[list[Checked], list[Failure]]:
     reference = case.results(theirs, exact=in_float64)
 
     def error_of(found: Tensors) -> float:
-        return max(difference(t, reference[name]) for name, t in found.items())
+        errors = [difference(t, reference[name]) for name, t in found.items()]
+        return max(errors, key=lambda e: math.inf if math.isnan(e) else e)
 
     torch_error = error_of(case.results(theirs))
     named = "float64" if in_float64 else setting.dtype

@@ -28,7 +28,7 @@ WEIGHTS, PER_THREAD = 4, 1 << 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     shared.add_layers(parser)
-    shared.add_setting(parser, cache="warm")
+    shared.add_setting(parser, cache=None)
     shared.add_passes(parser, "fwd,input_grad,weight_grad,train")
     shared.add_algorithm(parser)
     shared.add_files(parser, "json", "md")

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--input", metavar="SHAPE", help="of that network: 1x3x224x224")
     add("--batch", type=shared.count, help="batch size (default: 1)")
     add("--forward-only", action="store_true", help="no training steps")
-    shared.add_setting(parser)
+    shared.add_setting(parser, cache=None)
     shared.add_files(parser, "json", "md")
 
 

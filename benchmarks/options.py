@@ -94,14 +94,26 @@ def add_layers(parser: argparse.ArgumentParser) -> None:
     add("--max-gib", type=seconds, default=2, help="skip layers with larger tensors")
 
 
-def add_setting(parser: argparse.ArgumentParser, cache: str = "cold") -> None:
-    """How to measure."""
+def add_setting(
+    parser: argparse.ArgumentParser, cache: str | None = "cold", layout: bool = True
+) -> None:
+    """How to measure.
+
+    Args:
+        parser: takes the options.
+        cache: the default of --cache; None for a subcommand that has no choice of it.
+        layout: whether there is a choice of memory formats.
+    """
     add = parser.add_argument_group("how").add_argument
     add("--device", default="cpu", choices=("cpu", "cuda"))
     add("--dtype", nargs="+", default=["float32"], choices=DTYPES)
-    add("--layout", default="nchw", choices=LAYOUTS)
     add("--threads", type=count, default=1)
     add("--budget", type=seconds, default=0.5, help="seconds for each comparison")
+    if layout:
+        add("--layout", default="nchw", choices=LAYOUTS)
+    if cache is None:
+        parser.set_defaults(cache="warm")
+        return
     add(
         "--cache",
         default=cache,

@@ -38,7 +38,7 @@ MODULES: dict[str, Callable[[Any], nn.Module]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    shared.add_setting(parser, cache="warm")
+    shared.add_setting(parser, cache=None, layout=False)
     parser.add_argument(
         "--fail-above",
         type=shared.seconds,
@@ -93,19 +93,25 @@ def main(options: argparse.Namespace, console: Console, command: str) -> int:
     shared.prepare(options)
     environment = header(console, command, options.device)
     rows: list[Row] = []
-    setting = Setting(dtype=options.dtype[0], device=options.device)
+    wanted = [
+        (dtype, *item)
+        for dtype in options.dtype
+        for item in contests(Setting(dtype=dtype, device=options.device)).items()
+    ]
 
-    def work(item: tuple[tuple[str, str], dict[str, Callable[[int], Any]]]) -> None:
-        (call, which), sides = item
+    def work(
+        item: tuple[str, tuple[str, str], dict[str, Callable[[int], Any]]],
+    ) -> None:
+        dtype, (call, which), sides = item
         timings = interleaved(sides, options.budget, options.device)
         seconds = {side: timing.median for side, timing in timings.items()}
-        rows.append({"call": call, "pass": which, **seconds})
+        rows.append({"call": call, "pass": which, "dtype": dtype, **seconds})
 
-    finished = each(console, contests(setting).items(), lambda item: item[0][0], work)
-    names = ("call", "pass", "torch us", "torchconv us", "times torch's")
+    finished = each(console, wanted, lambda item: item[1][0], work)
+    names = ("call", "pass", "dtype", "torch us", "torchconv us", "times torch's")
     table = [
         (
-            *(row["call"], row["pass"]),
+            *(row["call"], row["pass"], row["dtype"]),
             *(f"{row[side] * 1e6:.1f}" for side in ("torch", "torchconv")),
             f"{row['torchconv'] / row['torch']:.2f}",
         )

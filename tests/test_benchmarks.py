@@ -209,6 +209,35 @@ def test_failures_are_reported() -> None:
     assert not failed.refused
 
 
+def test_a_nan_anywhere_is_wrong() -> None:
+    class Spoilt(torch.autograd.Function):
+        """The identity, with a gradient that is not a number."""
+
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            return grad * float("nan")
+
+    def conv2d(weight: Any = None, **options: Any) -> Any:
+        return F.conv2d(options.pop("input"), Spoilt.apply(weight), **options)
+
+    (wrong,) = measure.measure(CONV, same_module(conv2d=conv2d), QUICK)
+    assert isinstance(wrong, Result)
+    assert not wrong.correct
+
+
+def test_no_time_left(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    arguments = ["run", CONV.spec, "--minutes", "0", "--json", str(path)]
+    assert main([*arguments, "--md", str(tmp_path / "out.md")]) == 0
+    written = document.load(path)
+    assert not written["layers"]
+    assert written["skipped"][0]["reason"].startswith("no time left")
+
+
 @pytest.mark.parametrize("cold", [False, True])
 def test_passes(cold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "sets_past_cache", lambda *_: 3)
