@@ -8,6 +8,7 @@ extern const ConvAlgorithm kConvIm2col;
 extern const ConvAlgorithm kConvDepthwise;
 extern const ConvAlgorithm kConvGrouped;
 extern const ConvAlgorithm kConvWinograd;
+extern const ConvAlgorithm kConvDot;
 } // namespace cpu
 
 const std::vector<const ConvAlgorithm*>& cpu_conv_algorithms() {
@@ -17,6 +18,7 @@ const std::vector<const ConvAlgorithm*>& cpu_conv_algorithms() {
       &cpu::kConvDepthwise,
       &cpu::kConvGrouped,
       &cpu::kConvWinograd,
+      &cpu::kConvDot,
   };
   return table;
 }
