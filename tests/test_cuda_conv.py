@@ -55,6 +55,7 @@ Conv = shapes.Conv
 LARGE = [
     Conv("two_tiles_each_way", (1, 40, 9, 9), 70, (3, 3), 1, 1),
     Conv("sums_in_parts", (1, 160, 3, 4), 10, (3, 3), 1, 1),
+    Conv("odd_parts", (1, 161, 1, 5), 7, (1, 7), 1, (0, 3)),
     Conv("many_pixels", (2, 3, 40, 41), 9, (3, 3), 2, 1),
     Conv("large_tile_phases", (1, 72, 13, 13), 24, (2, 3), (13, 12), 1),
     Conv("large_tile_weight_grad", (1, 24, 9, 9), 66, (3, 3), 1, 1),

@@ -446,9 +446,10 @@ GatherGemmPlan gather_gemm_plan(
           {kProcessors / std::max<int64_t>(tiles(kSmallTile, 1), 1),
            steps / 32,
            8}));
-  plan.parts_bytes = plan.splits > 1 ? plan.splits * g.all_phases() * p.batch *
-          g.pixels() * g.lanes * p.groups * std::max<int64_t>(size, 4)
-                                     : 0;
+  // The packed weights follow the parts, aligned.
+  const int64_t part = g.all_phases() * p.batch * g.pixels() * g.lanes *
+      p.groups * std::max<int64_t>(size, 4);
+  plan.parts_bytes = plan.splits > 1 ? (plan.splits * part + 15) / 16 * 16 : 0;
   return plan;
 }
 
