@@ -12,7 +12,8 @@ again from a file. Times are in seconds, sizes in bytes. Its shape (``SCHEMA``):
                  cache, threads, algorithm, flops, operations (of pooling too:
                  elements read by windows), bytes (of one pass), error, torch_error, reference, correct, passes: {name: {speedup, floor,
                  torch: side, torchconv: side}}; a side is median, fastest, spread,
-                 samples, kernel, peak, workspace, roof (floor / median)
+                 samples, kernel, peak, workspace, roof (floor / median), gflops, gbs
+                 (1e9 FLOP/s; 1e9 bytes/s, each tensor moved once)
     families     family, dtype, layout, cache, algorithm, layers, passes: {name:
                  {speedup, slowest, roof}}
     failed       id, spec, dtype, layout, algorithm, error
@@ -55,8 +56,8 @@ def layer_row(result: Result, roofline: Roofline, threads: int) -> Row:
         passes[name] = {
             "speedup": pair.speedup,
             "floor": floor,
-            "torch": _side(pair.torch, floor),
-            "torchconv": _side(pair.torchconv, floor),
+            "torch": _side(pair.torch, floor, work * flops, work * moved),
+            "torchconv": _side(pair.torchconv, floor, work * flops, work * moved),
         }
     return {
         "id": layer.id,
@@ -80,9 +81,10 @@ def layer_row(result: Result, roofline: Roofline, threads: int) -> Row:
     }
 
 
-def _side(side: Side, floor: float) -> Row:
-    row = {**vars(side.timing), "kernel": side.kernel}
-    row["roof"] = floor / side.timing.median
+def _side(side: Side, floor: float, flops: float, moved: float) -> Row:
+    seconds = side.timing.median
+    row = {**vars(side.timing), "kernel": side.kernel, "roof": floor / seconds}
+    row |= {"gflops": flops / seconds / 1e9, "gbs": moved / seconds / 1e9}
     if side.memory is not None:
         row |= vars(side.memory)
     return row

@@ -127,25 +127,18 @@ def family_table(rows: list[Row]) -> tuple[Cells, list[Cells]]:
 
 
 def kernel_table(rows: list[Row]) -> tuple[Cells, list[Cells]]:
-    """Names and cells: what ran and what memory it took, a line for each pass."""
-    names = (
-        *(
-            "layer",
-            "dtype",
-            "layout",
-            "pass",
-            "torch called",
-            "torch peak",
-            "workspace",
-        ),
-        *("torchconv took", "peak", "workspace"),
-    )
+    """Names and cells: what ran, how fast and with what memory, a line for each pass."""
+    sides = ("GFLOP/s", "GB/s", "peak", "workspace")
+    names = ("layer", "dtype", "layout", "pass", "torch called", *sides)
+    names += ("torchconv took", *sides)
     table = []
     for row in rows:
         for name, pair in row["passes"].items():
             cells = [row["id"], row["dtype"], row["layout"], TITLES[name]]
             for side in (pair["torch"], pair["torchconv"]):
                 cells.append(side["kernel"] or "-")
+                cells.append(f"{side['gflops']:.3g}" if row["flops"] else "-")
+                cells.append(f"{side['gbs']:.3g}")
                 for key in ("peak", "workspace"):
                     cells.append(scaled(side[key], "B") if key in side else "-")
             table.append(tuple(cells))
@@ -263,7 +256,8 @@ def as_csv(document: Document) -> str:
     """A line for each layer and pass."""
     keys = ("id", "spec", "family", "dtype", "layout", "cache", "threads", "algorithm")
     totals = ("flops", "bytes", "error", "torch_error", "correct")
-    side = ("median", "fastest", "spread", "samples", "roof", "peak", "workspace")
+    side = ("median", "fastest", "spread", "samples", "gflops", "gbs", "roof")
+    side += ("peak", "workspace")
     sides = ("torch", "torchconv")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -325,9 +325,13 @@ def test_json_schema(tmp_path: Path) -> None:
             pair["torch"]["median"] / pair["torchconv"]["median"]
         )
         for side in ("torch", "torchconv"):
+            work = 1 if pair is row["passes"]["fwd"] else 3
+            assert pair[side]["gflops"] == pytest.approx(
+                work * CONV.flops() / pair[side]["median"] / 1e9
+            )
             assert set(pair[side]) == {
                 *("median", "fastest", "spread", "samples"),
-                *("kernel", "roof", "peak", "workspace"),
+                *("kernel", "roof", "gflops", "gbs", "peak", "workspace"),
             }
     path.write_text("{}")
     with pytest.raises(ValueError, match="not written by this version"):

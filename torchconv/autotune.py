@@ -66,6 +66,7 @@ class Autotune:
     def __init__(self) -> None:
         self._settings = _Settings()
         self._lock = threading.Lock()
+        self._listening = False
 
     def __call__(
         self,
@@ -148,7 +149,9 @@ class Autotune:
         with self._lock:
             self._settings = settings
             limit = -1 if settings.max_workspace is None else settings.max_workspace
-            binary.on_tuned(_remember)
+            if not self._listening:
+                binary.on_tuned(_remember)
+                self._listening = True
             binary.set_tuning(settings.mode, limit, settings.include_torch)
 
     def __repr__(self) -> str:
