@@ -93,11 +93,17 @@ void average_input_grad(WindowSum& w, DType dtype, const void* gy, void* gx) {
 
 #include "cpu/shuffle.h"
 
+#include "cpu/pool_lanes.h"
+
 #include "cpu/pool_avg_io.h"
 
 #include "cpu/pool_avg_rows.h"
 
 #include "cpu/pool_avg_pixels.h"
+
+#include "cpu/pool_planes_simd.h"
+
+#include "cpu/pool_avg_planes.h"
 
 namespace torchconv {
 namespace cpu {
@@ -108,13 +114,24 @@ void average_forward_kernel(WindowSum& w, const void* x, void* y) {
   using A = acc_t<S>;
   const bool pixels = prefer_pixels<A>(w);
   const Plain<S> src{RowList<S>(x, w)};
+  if (!pixels && worth_turning<A>(w)) {
+    return turned_sums<S>(w, x, y, [](A* ys, const WindowSum& turned) {
+      return Average<A>(ys, turned, nullptr);
+    });
+  }
   const std::unique_ptr<A[]> width = row_counts<A>(w);
   run_sums(w, src, Average<S>(y, w, width.get()), pixels);
 }
 
 template <typename S>
 void average_input_grad_kernel(WindowSum& w, const void* gy, void* gx) {
-  const bool pixels = prefer_pixels<acc_t<S>>(w);
+  using A = acc_t<S>;
+  const bool pixels = prefer_pixels<A>(w);
+  if (!pixels && worth_turning<A>(w)) {
+    return turned_sums<S>(w, gy, gx, [](A* gxs, const WindowSum& turned) {
+      return Scaled<A>(gxs, turned);
+    });
+  }
   const Plain<S> src{RowList<S>(gy, w)};
   const Scaled<S> sink(gx, w);
   run_sums(w, src, sink, pixels);

@@ -25,12 +25,20 @@ class PixelSums {
     blocks_ = (w.channels + block_ - 1) / block_;
   }
 
+  int64_t units() const {
+    return w_.batch * w_.dst[0] * w_.dst[1] * blocks_;
+  }
+
+  // On this thread alone.
+  void run_serial() {
+    rows(0, units());
+  }
+
   void run() const {
-    const int64_t units = w_.batch * w_.dst[0] * w_.dst[1] * blocks_;
     const int64_t taps = most_rows_ * most_sources(w_, 2);
     const int64_t work = (taps + 1) * w_.dst[2] * block_ + 16;
     const int64_t grain = std::max<int64_t>(1, 65536 / work);
-    parallel_for(units, grain, [&](int64_t begin, int64_t end) {
+    parallel_for(units(), grain, [&](int64_t begin, int64_t end) {
       PixelSums self(*this);
       self.rows(begin, end);
     });
@@ -91,16 +99,19 @@ class PixelSums {
       for (int64_t i = w_.begin[2][o]; i < w_.end[2][o]; ++i) {
         if (weighted_) {
           const A weight = weights[r] * column_weight(i);
+#pragma GCC unroll 4
           for (int v = 0; v < N; ++v) {
             sum[v] += src_.vec(r, i, c + v * L) * weight;
           }
         } else {
+#pragma GCC unroll 4
           for (int v = 0; v < N; ++v) {
             sum[v] += src_.vec(r, i, c + v * L);
           }
         }
       }
     }
+#pragma GCC unroll 4
     for (int v = 0; v < N; ++v) {
       sink_.put_at(c + v * L, sum[v]);
     }

@@ -11,13 +11,18 @@ namespace cpu {
 namespace TC_ISA {
 namespace {
 
+// Every lane becomes the sum of all: halves onto each other.
+template <int By, typename A>
+inline Vec<A> add_lanes(const Vec<A>& v) {
+  if constexpr (By == 0) {
+    return v;
+  } else {
+    return add_lanes<By / 2, A>(v + rotate<By, A>(v));
+  }
+}
 template <typename A>
 inline A lane_sum(const Vec<A>& v) {
-  A sum = 0;
-  for (int j = 0; j < kLanes<A>; ++j) {
-    sum += v[j];
-  }
-  return sum;
+  return add_lanes<kLanes<A> / 2, A>(v)[0];
 }
 
 // f(i, lanes) for vectors that cover [0, n): the last one overlaps its
@@ -48,8 +53,14 @@ class RowSums {
     most_rows_ = most_sources(w, 0) * most_sources(w, 1);
     const bool whole = w.dst[2] == 1 && w.pattern != WindowPattern::spread;
     direct_sum_ = !weighted_ && whole && w.inner == 1 && src.unit();
-    const int64_t step =
-        w.pattern == WindowPattern::ragged ? w.src[2] / w.dst[2] + 1 : w.step;
+    fill_ = !weighted_ && w.pattern == WindowPattern::whole && w.src[2] == 1 &&
+        w.inner == 1;
+    // One output of each channel, side by side: a vector of them at a time.
+    side_by_side_ = direct_sum_ && w.dst[0] * w.dst[1] == 1 &&
+        w.channels >= L / 2 && w.dst_c == 1;
+    const bool ragged =
+        w.pattern == WindowPattern::ragged || w.pattern == WindowPattern::whole;
+    const int64_t step = ragged ? w.src[2] / w.dst[2] + 1 : w.step;
     if (w.pattern == WindowPattern::spread) {
       // A piece is a number of sources.
       piece_ = std::max<int64_t>(kPiece / (step * w.inner), 1);
@@ -61,6 +72,9 @@ class RowSums {
   }
 
   void run() const {
+    if (side_by_side_) {
+      return run_side_by_side();
+    }
     const int64_t units = w_.batch * w_.channels * w_.dst[0] * w_.dst[1];
     const int64_t work = (most_rows_ * w_.src[2] + w_.dst[2]) * w_.inner + 16;
     const int64_t grain = std::max<int64_t>(1, 32768 / work);
@@ -145,7 +159,7 @@ class RowSums {
 
   // The most columns that a piece reads.
   int64_t span() const {
-    if (direct_sum_) {
+    if (direct_sum_ || fill_) {
       return 0;
     }
     const int64_t n = std::min(piece_, w_.dst[2]);
@@ -166,7 +180,11 @@ class RowSums {
   void row() {
     whole_row_ = false;
     if (direct_sum_) {
-      return sum_directly();
+      sink_.part(0, broadcast(lane_sum<A>(sum_directly())), 1);
+      return;
+    }
+    if (fill_) {
+      return fill();
     }
     if (w_.pattern == WindowPattern::spread) {
       return spread();
@@ -229,20 +247,24 @@ class RowSums {
     Vec<A> sum[V] = {};
     if (weighted_) {
       for (int64_t r = 0; r < rows_; ++r) {
+#pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
           sum[v] += src_.vec(r, i + v * L, 0) * row_weight_[r];
         }
       }
+#pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
         sum[v] *= load(column_weight_ + i + v * L);
       }
     } else {
       for (int64_t r = 0; r < rows_; ++r) {
+#pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
           sum[v] += src_.vec(r, i + v * L, 0);
         }
       }
     }
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       store(out + v * L, sum[v]);
     }
@@ -362,13 +384,15 @@ class RowSums {
     write(0, o * w_.inner, n * w_.inner);
   }
 
-  // One output for the whole row: no buffer, several running sums.
-  void sum_directly() {
+  // One output for the whole row: no buffer, several running sums. The sum is
+  // that of the lanes.
+  Vec<A> sum_directly() const {
     const int64_t begin = w_.begin[2][0], end = w_.end[2][0];
     Vec<A> sum[4] = {};
     for (int64_t r = 0; r < rows_; ++r) {
       int64_t i = begin;
       for (; i + 4 * L <= end; i += 4 * L) {
+#pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) {
           sum[j] += src_.vec(r, i + j * L, 0);
         }
@@ -380,8 +404,51 @@ class RowSums {
         sum[1] += src_.part(r, i, 0, static_cast<int>(end - i));
       }
     }
-    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    sink_.part(0, broadcast(lane_sum<A>(sum[0])), 1);
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  }
+
+  // Such rows of as many channels as a vector has lanes: their lanes are added
+  // up together.
+  void run_side_by_side() const {
+    const int64_t blocks = (w_.channels + L - 1) / L;
+    const int64_t work = (most_rows_ * w_.src[2] + 16) * L;
+    const int64_t grain = std::max<int64_t>(1, 32768 / work);
+    parallel_for(w_.batch * blocks, grain, [&](int64_t begin, int64_t end) {
+      RowSums self(*this);
+      self.src_.reserve(std::max<int64_t>(most_rows_, 1));
+      for (int64_t u = begin; u < end; ++u) {
+        const int64_t c = u % blocks * L;
+        self.sum_channels(u / blocks, c, std::min(w_.channels - c, int64_t{L}));
+      }
+    });
+  }
+  void sum_channels(int64_t n, int64_t c, int64_t channels) {
+    Vec<A> sum[L] = {};
+    for (int64_t j = 0; j < channels; ++j) {
+      list_rows(n, c + j, 0, 0);
+      sum[j] = sum_directly();
+    }
+    transpose<A>(sum);
+#pragma GCC unroll 4
+    for (int step = L / 2; step > 0; step /= 2) {
+      for (int j = 0; j < step; ++j) {
+        sum[j] += sum[j + step];
+      }
+    }
+    sink_.row(n, 0, 0, 0);
+    sink_.pixel(0);
+    channels == L ? sink_.put_at(c, sum[0])
+                  : sink_.part_at(c, sum[0], static_cast<int>(channels));
+  }
+
+  // One source for the whole row.
+  void fill() {
+    A sum = 0;
+    for (int64_t r = 0; r < rows_; ++r) {
+      sum += src_.one(r, 0);
+    }
+    const Vec<A> v = broadcast(sum);
+    each_vector<L>(w_.dst[2], [&](int64_t i, int lanes) { put(i, v, lanes); });
   }
 
   // Source positions, real or not, that windows of the row start from.
@@ -442,7 +509,7 @@ class RowSums {
   Src src_;
   Sink sink_;
   int64_t most_rows_, piece_, reach_ = 1, rows_ = 0;
-  bool weighted_, direct_sum_, whole_row_ = false;
+  bool weighted_, direct_sum_, fill_, side_by_side_, whole_row_ = false;
   A *buf_ = nullptr, *out_ = nullptr;
   A *row_weight_ = nullptr, *column_weight_ = nullptr;
 };

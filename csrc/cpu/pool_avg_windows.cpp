@@ -158,6 +158,32 @@ WindowSum transposed(const WindowSum& f) {
   return w;
 }
 
+WindowSum WindowSum::view() const {
+  WindowSum w;
+  w.batch = batch;
+  w.channels = channels;
+  w.src_n = src_n;
+  w.src_c = src_c;
+  w.dst_n = dst_n;
+  w.dst_c = dst_c;
+  for (int d = 0; d < 3; ++d) {
+    w.src[d] = src[d];
+    w.dst[d] = dst[d];
+    w.src_s[d] = src_s[d];
+    w.dst_s[d] = dst_s[d];
+    w.begin[d] = begin[d];
+    w.end[d] = end[d];
+    w.count[d] = count[d];
+  }
+  w.divisor = divisor;
+  w.pattern = pattern;
+  w.kernel = kernel;
+  w.step = step;
+  w.pad = pad;
+  w.inner = inner;
+  return w;
+}
+
 bool join_channels(WindowSum& w) {
   const bool dense = (w.src[2] == 1 || w.src_s[2] == w.channels) &&
       (w.dst[2] == 1 || w.dst_s[2] == w.channels);
@@ -216,7 +242,7 @@ void merge_rows(WindowSum& w) {
       std::fill(t + n, t + 2 * n, 1);
     }
     w.tables = std::move(tables);
-    w.pattern = WindowPattern::ragged;
+    w.pattern = WindowPattern::whole;
     return true;
   };
   if (!w.count[0] && !w.count[1] && !w.count[2] && merge(1)) {

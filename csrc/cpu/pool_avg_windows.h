@@ -15,6 +15,7 @@ namespace cpu {
 
 // How the windows lie along the width; what the fast kernels go by.
 enum class WindowPattern : int8_t {
+  whole, // every position sums all there is
   slide, // position o sums [o * step - pad, + kernel), zero outside
   spread, // source o goes to [o * step - pad, + kernel), nothing outside
   ragged, // only begin and end say
@@ -40,6 +41,9 @@ struct WindowSum {
   WindowSum(const WindowSum&) = delete;
   WindowSum(WindowSum&&) = default;
   WindowSum& operator=(WindowSum&&) = default;
+
+  // The same, with the tables of this one, which has to live longer.
+  WindowSum view() const;
 };
 
 // Average pooling, forward: x to y. divisor_override: 0 is none.

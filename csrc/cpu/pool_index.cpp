@@ -17,7 +17,7 @@ namespace torchconv {
 namespace cpu {
 namespace {
 
-constexpr int64_t kNowhere = -1;
+constexpr int64_t kNowhere = -1; // as any negative position
 
 // The codes of one row of outputs, read as flat positions of the plane.
 template <typename C>
@@ -44,11 +44,14 @@ struct CodeRow<uint8_t> {
   int64_t step, step_c;
   const Tap* taps;
   bool inside; // all taps, as to the first two dimensions
-  int64_t start[3], stride, size[3], base;
+  int64_t start[3], stride, size[3], base, reach;
 
   int64_t position(int64_t ow, int64_t c = 0) const {
     const Tap& t = taps[codes[ow * step + c * step_c]];
     const int64_t w = start[2] + ow * stride;
+    if (inside && w >= 0 && w + reach < size[2]) {
+      return base + w + t.flat;
+    }
     const auto in = [](int64_t i, int64_t n) {
       return static_cast<uint64_t>(i) < static_cast<uint64_t>(n);
     };
@@ -76,7 +79,7 @@ class CodeReader {
         // What is no tap is outside wherever its window starts.
         const int64_t far = std::numeric_limits<int64_t>::min() / 2;
         taps_[i] =
-            i < pool_taps(p) ? Tap{t.d, t.h, t.w, flat} : Tap{0, 0, far, 0};
+            i < pool_taps(p) ? Tap{t.d, t.h, t.w, flat} : Tap{0, 0, far, far};
       }
     }
   }
@@ -100,7 +103,8 @@ class CodeReader {
           {d, h, -p.padding[2]},
           p.stride[2],
           {p.in[0], p.in[1], p.in[2]},
-          (d * p.in[1] + h) * p.in[2]};
+          (d * p.in[1] + h) * p.in[2],
+          (p.kernel[2] - 1) * p.dilation[2]};
     } else {
       return {codes, k_.c_stride[2], k_.c_stride_c, pool_in_plane(p)};
     }
@@ -203,7 +207,7 @@ void scatter(const PoolCodes& k, const void* gradv, void* gxv) {
       const auto outputs = [&](const auto& f) {
         for_each_output(
             p, reader, blocks, i, [&](int64_t at, int64_t y, int64_t c) {
-              if (at != kNowhere) {
+              if (at >= 0) {
                 f(at, y, c);
               }
             });
@@ -229,18 +233,22 @@ void scatter(const PoolCodes& k, const void* gradv, void* gxv) {
 }
 
 // A sum over the windows that hold an input costs a vector step for each of
-// their taps; adding to one input a scalar one for each output.
-bool few_taps(const PoolProblem& p) {
+// them; adding to one input ten scalar ones or so for each output.
+bool few_windows(const PoolProblem& p) {
   const int64_t lanes = (active_isa() == Isa::avx512     ? 64
                              : active_isa() == Isa::avx2 ? 32
                                                          : 16) /
       (p.dtype == DType::f64 ? 8 : 4);
-  return pool_taps(p) <= 3 * lanes / 2;
+  int64_t windows = 1; // that hold one input, at most
+  for (int i = 0; i < 3; ++i) {
+    windows *= ceil_div(p.kernel[i], p.stride[i]);
+  }
+  return windows <= 4 * lanes;
 }
 
 // Uses the vector kernels where they are the faster ones and can.
 bool scatter_vectors(const PoolCodes& k, const void* grad, void* gx) {
-  if (k.kind != CodeKind::u8 || k.p.dtype == DType::i64 || !few_taps(k.p)) {
+  if (k.kind != CodeKind::u8 || k.p.dtype == DType::i64 || !few_windows(k.p)) {
     return false;
   }
   PoolGrad g{k, {k.p.kernel[1] * k.p.kernel[2], k.p.kernel[2], 1}};
@@ -267,7 +275,8 @@ bool scatter_vectors(const PoolCodes& k, const void* grad, void* gx) {
     pool_grad_channels(g, grad, gx);
     return true;
   }
-  if ((p.x_stride[2] == 1 || p.in[2] == 1) &&
+  if (p.stride[2] <= 2 && pool_taps(p) < kMaxTapCode &&
+      (p.x_stride[2] == 1 || p.in[2] == 1) &&
       ((p.y_stride[2] == 1 && g.k.c_stride[2] == 1) || p.out[2] == 1)) {
     pool_grad_rows(g, grad, gx);
     return true;
@@ -290,8 +299,7 @@ void gather(const PoolCodes& k, const void* xv, void* outv) {
           x + blocks.batch(i) * p.x_stride_n + blocks.first(i) * p.x_stride_c;
       for_each_output(
           p, reader, blocks, i, [&](int64_t at, int64_t y, int64_t c) {
-            out[y] = at == kNowhere ? B(0)
-                                    : from[plane.offset(at) + c * p.x_stride_c];
+            out[y] = at < 0 ? B(0) : from[plane.offset(at) + c * p.x_stride_c];
           });
     }
   };
@@ -396,7 +404,7 @@ bool check_indices(const PoolCodes& k, int64_t* wrong) {
     for (int64_t i = begin; i < end; ++i) {
       bool ok = true;
       for_each_output(p, reader, blocks, i, [&](int64_t at, int64_t, int64_t) {
-        ok &= at != kNowhere;
+        ok &= at >= 0;
       });
       if (!ok) {
         int64_t seen = first.load();

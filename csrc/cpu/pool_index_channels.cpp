@@ -54,6 +54,7 @@ inline void gather_pixel(
   for (const GradSource<S>& s : sources) {
     const uint8_t label = static_cast<uint8_t>(s.label);
     if (V > 1 || lanes == L) {
+#pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
         add_chosen<S>(
             sum[v],
@@ -69,6 +70,7 @@ inline void gather_pixel(
           label);
     }
   }
+#pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
     store_first(out + c + v * L, sum[v], lanes);
   }

@@ -15,7 +15,8 @@ struct PoolGrad {
   int64_t tap_unit[3]; // what one tap along a dimension adds to a code
 };
 
-// Rows of stride 1 in grad, codes and gx.
+// Rows of stride 1 in grad, codes and gx; windows one or two apart along them,
+// of fewer than 256 taps.
 void pool_grad_rows(const PoolGrad& g, const void* grad, void* gx);
 
 // Channels of stride 1 in grad, codes and gx.

@@ -68,6 +68,8 @@ void lp_input_grad(
 
 #include "cpu/shuffle.h"
 
+#include "cpu/pool_lanes.h"
+
 #include "cpu/pool_avg_io.h"
 
 #include "cpu/pool_avg_rows.h"

@@ -160,7 +160,9 @@ void merge_global(MaxPool& m) {
 // The vector kernel for rows of stride 1.
 auto row_kernel(const MaxPool& m) {
   // A vector of outputs, if windows are close and there are outputs enough.
-  if (m.sliding && m.p.stride[2] <= 2 && m.p.out[2] > 1) {
+  constexpr int64_t kShort = 20;
+  const bool short_rows = m.p.in[2] <= kShort && m.p.channels >= kShort;
+  if (m.sliding && m.p.stride[2] <= 2 && m.p.out[2] > 1 && !short_rows) {
     return &max_pool_rows;
   }
   // A vector of inputs, if windows have several of them.

@@ -53,6 +53,7 @@ class ColumnKernel {
   // Equal maxima of two columns are told apart by their rows: codes are kept
   // also where nobody asked for them.
   static constexpr bool kCodes = true;
+  static constexpr bool kWholeWindows = false;
 
   ColumnKernel(const MaxPool& m, const S* x, S* y, void* codes)
       : finish{y, codes, m.codes},

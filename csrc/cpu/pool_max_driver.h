@@ -3,6 +3,7 @@
 // or of a block of channels (channels_last). It brings
 //
 //   using Storage, Acc; static constexpr bool kCodes
+//   static constexpr bool kWholeWindows   wants no separable passes
 //   int64_t groups(), line()      how many lines side by side, elements of one
 //   void enter(group)             go to a plane or block of channels
 //   const Storage* row(id, ih)    an input row of the group
@@ -91,7 +92,7 @@ class PoolDriver {
     const double direct = depth_.count * height_.count * (width_.count + 1.);
     const double separable = d * h * (width_.count + 3.) +
         d * (height_.count + 2.) + (depth_.count > 1 ? depth_.count + 2. : 0.);
-    separable_ = separable * 1.1 < direct;
+    separable_ = !Kernel::kWholeWindows && separable * 1.1 < direct;
     // A unit of work is a band of output rows of one group, through all
     // depths: enough work for a thread, and buffers that stay in cache.
     const int64_t work =

@@ -13,6 +13,7 @@ class ChannelKernel {
   using Storage = S;
   using Acc = acc_t<S>;
   static constexpr bool kCodes = Codes;
+  static constexpr bool kWholeWindows = false;
 
   ChannelKernel(const MaxPool& m, const S* x, S* y, void* codes)
       : finish{y, codes, m.codes},
@@ -105,6 +106,7 @@ class ChannelKernel {
     const I label_step = static_cast<I>(axis.label_step);
     Vec<A> best[V];
     Vec<I> code[V];
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       best[v] = lowest<A>();
       code[v] = Vec<I>{} + static_cast<I>(labels[0] + w.label);
@@ -113,6 +115,7 @@ class ChannelKernel {
       const S* p = rows[r] + w.begin * m_.p.x_stride[2] + c;
       Vec<I> label = Vec<I>{} + static_cast<I>(labels[r] + w.label);
       for (int64_t t = 0; t < w.count; ++t) {
+#pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
           take<Codes, A>(
               best[v],
@@ -125,6 +128,7 @@ class ChannelKernel {
         label += label_step;
       }
     }
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       if (sink.best == nullptr) {
         finish(

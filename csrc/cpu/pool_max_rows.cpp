@@ -44,36 +44,33 @@ namespace cpu {
 namespace TC_ISA {
 namespace {
 
-template <typename S, bool Codes>
-class RowKernel {
+// What the two kernels share: planes with rows of stride 1, and a sliding
+// window along them.
+template <typename S>
+class Rows {
  public:
-  using Storage = S;
-  using Acc = acc_t<S>;
-  static constexpr bool kCodes = Codes;
-
-  RowKernel(const MaxPool& m, const S* x, S* y, void* codes)
-      : finish{y, codes, m.codes},
-        m_(m),
-        x_(x),
+  Rows(const MaxPool& m, const S* x)
+      : m_(m),
         in_(m.p.in[2]),
         out_(m.p.out[2]),
         padding_(m.p.padding[2]),
         dilation_(m.p.dilation[2]),
-        label_step_(static_cast<I>(m.axis[2].label_step)),
-        flat_(m.codes != CodeKind::u8) {
-    const int64_t taps = m.p.kernel[2];
-    const bool next = m.p.stride[2] == 1;
-    reduce_ =
-        next ? &RowKernel::reduce_row<1, 0> : &RowKernel::reduce_row<2, 0>;
-    if constexpr (std::is_same_v<S, float>) {
-      if (taps == 2) {
-        reduce_ =
-            next ? &RowKernel::reduce_row<1, 2> : &RowKernel::reduce_row<2, 2>;
-      } else if (taps == 3) {
-        reduce_ =
-            next ? &RowKernel::reduce_row<1, 3> : &RowKernel::reduce_row<2, 3>;
-      }
+        taps_(m.p.kernel[2]),
+        x_(x) {
+    const PoolProblem& p = m.p;
+    const int64_t step = p.stride[2];
+    // What vectors of outputs touch, from the first window's start on.
+    const int64_t last = step == 2 && dilation_ == 1 ? (taps_ - 1) / 2 * 2
+                                                     : (taps_ - 1) * dilation_;
+    span_ = step * std::max<int64_t>(out_ - L, 0) + last + L * step;
+    inside_ =
+        padding_ == 0 && (out_ - 1) * step + (taps_ - 1) * dilation_ < in_;
+    int64_t extent =
+        (p.batch - 1) * p.x_stride_n + (p.channels - 1) * p.x_stride_c + 1;
+    for (int i = 0; i < 3; ++i) {
+      extent += (p.in[i] - 1) * p.x_stride[i];
     }
+    end_ = x + extent;
   }
 
   int64_t groups() const {
@@ -98,9 +95,229 @@ class RowKernel {
   // does some outputs a second time.
   template <typename F>
   void each(const F& f) const {
-    for (int64_t o = 0; o < out_; o += L) {
-      const int64_t at = std::min(o, std::max<int64_t>(out_ - L, 0));
-      f(at, at, static_cast<int>(std::min<int64_t>(L, out_ - at)));
+    int64_t o = 0;
+    for (; o + L <= out_; o += L) {
+      f(o, o, L);
+    }
+    if (o < out_) {
+      out_ >= L ? f(out_ - L, out_ - L, L)
+                : f(int64_t{0}, int64_t{0}, static_cast<int>(out_));
+    }
+  }
+
+ protected:
+  static constexpr int L = kLanes<acc_t<S>>;
+
+  // Whether vectors may read the row as it is: what they find beyond its end
+  // belongs to no output, and is memory of the tensor.
+  bool readable(const S* row) const {
+    return inside_ && row + span_ <= end_;
+  }
+
+  const MaxPool& m_;
+  const int64_t in_, out_, padding_, dilation_, taps_;
+  int64_t span_;
+  bool inside_; // no window reaches into the padding
+
+ private:
+  const S* x_;
+  const S* end_;
+  const S* plane_ = nullptr;
+  int64_t y_plane_ = 0;
+};
+
+// Maxima alone: the rows of a window first, at stride 1, into a line with
+// padding; then the taps along the line. Where no column serves two windows
+// both happen in registers.
+template <typename S>
+class ValueKernel : public Rows<S> {
+ public:
+  using Storage = S;
+  using Acc = acc_t<S>;
+  static constexpr bool kCodes = false;
+  static constexpr bool kWholeWindows = true;
+
+  ValueKernel(const MaxPool& m, const S* x, S* y)
+      : Rows<S>(m, x),
+        finish{y, nullptr, m.codes},
+        column_line_(
+            this->padding_ + std::max(this->span_, this->in_) + 2 * L,
+            -std::numeric_limits<A>::infinity()) {
+    const bool next = m.p.stride[2] == 1;
+    const int64_t taps = this->taps_;
+    reduce_ = next ? &ValueKernel::reduce_rows<1, 0>
+                   : &ValueKernel::reduce_rows<2, 0>;
+    if (taps == 2) {
+      reduce_ = next ? &ValueKernel::reduce_rows<1, 2>
+                     : &ValueKernel::reduce_rows<2, 2>;
+    } else if (taps == 3) {
+      reduce_ = next ? &ValueKernel::reduce_rows<1, 3>
+                     : &ValueKernel::reduce_rows<2, 3>;
+    }
+  }
+
+  void reduce(
+      const S* const* rows,
+      const Label<Acc>*,
+      int n,
+      const Sink<Acc>& sink) {
+    (this->*reduce_)(rows, n, sink.out);
+  }
+
+  Finish<S, false> finish;
+
+ private:
+  using A = Acc;
+  static constexpr int L = kLanes<A>;
+
+  static void larger(Vec<A>& best, const Vec<A>& v) {
+    Vec<Label<A>> none{};
+    take<false, A>(best, none, v, none);
+  }
+
+  template <int Step, int Taps>
+  void reduce_rows(const S* const* rows, int n, int64_t out) {
+    const int64_t taps = Taps > 0 ? Taps : this->taps_;
+    if (taps <= Step && this->readable(rows[n - 1])) {
+      if (n == 2) {
+        const S *p = rows[0], *q = rows[1];
+        along<Step, Taps>(out, [=](int64_t i) {
+          Vec<A> best = load_as(p + i);
+          larger(best, load_as(q + i));
+          return best;
+        });
+        return;
+      }
+      along<Step, Taps>(out, [=](int64_t i) {
+        Vec<A> best = load_as(rows[0] + i);
+        for (int r = 1; r < n; ++r) {
+          larger(best, load_as(rows[r] + i));
+        }
+        return best;
+      });
+      return;
+    }
+    if (n == 3) {
+      const S *p = rows[0], *q = rows[1], *r = rows[2];
+      columns([=](int64_t i, const auto& read) {
+        Vec<A> best = read(p + i);
+        larger(best, read(q + i));
+        larger(best, read(r + i));
+        return best;
+      });
+    } else {
+      columns([=](int64_t i, const auto& read) {
+        Vec<A> best = read(rows[0] + i);
+        for (int r = 1; r < n; ++r) {
+          larger(best, read(rows[r] + i));
+        }
+        return best;
+      });
+    }
+    const A* line = column_line_.data();
+    along<Step, Taps>(out, [=](int64_t i) { return load(line + i); });
+  }
+
+  // The line of column maxima; at(i, read) is a vector of them.
+  template <typename At>
+  void columns(const At& at) {
+    A* line = column_line_.data() + this->padding_;
+    const int64_t in = this->in_;
+    const auto whole = [](const S* p) { return load_as(p); };
+    if (in < L) {
+      const int lanes = static_cast<int>(in);
+      const Vec<A> v =
+          at(0, [lanes](const S* p) { return load_as_partial(p, lanes); });
+      store_partial(line, v, lanes);
+      return;
+    }
+    int64_t i = 0;
+    for (; i + L <= in; i += L) {
+      store(line + i, at(i, whole));
+    }
+    if (i < in) {
+      store(line + in - L, at(in - L, whole));
+    }
+  }
+
+  // Windows along a line: at(i) are its elements from i on.
+  template <int Step, int Taps, typename At>
+  void along(int64_t out, const At& at) const {
+    const int64_t taps = Taps > 0 ? Taps : this->taps_;
+    const int64_t dilation = Taps > 0 && Step == 2 ? 1 : this->dilation_;
+    this->each([&](int64_t o, int64_t offset, int lanes) {
+      Vec<A> best;
+      if constexpr (Step == 1) {
+        best = at(o);
+        for (int64_t t = 1; t < taps; ++t) {
+          larger(best, at(o + t * dilation));
+        }
+      } else if (dilation == 1) {
+        // Two taps that are neighbours come out of one pair of vectors.
+        const Vec<A> a = at(2 * o), b = at(2 * o + L);
+        best = every_other<0, A>(a, b);
+        if (taps > 1) {
+          larger(best, every_other<1, A>(a, b));
+        }
+        for (int64_t t = 2; t < taps; t += 2) {
+          const Vec<A> c = at(2 * o + t), d = at(2 * o + t + L);
+          larger(best, every_other<0, A>(c, d));
+          if (t + 1 < taps) {
+            larger(best, every_other<1, A>(c, d));
+          }
+        }
+      } else {
+        best = every_other<0, A>(at(2 * o), at(2 * o + L));
+        for (int64_t t = 1; t < taps; ++t) {
+          const int64_t i = 2 * o + t * dilation;
+          larger(best, every_other<0, A>(at(i), at(i + L)));
+        }
+      }
+      finish(out + offset, best, Vec<Label<A>>{}, lanes);
+    });
+  }
+
+  void (ValueKernel::*reduce_)(const S* const*, int, int64_t);
+  std::vector<A> column_line_;
+};
+
+// Maxima with codes: the taps along a row first, then the rows, in the order
+// in which the first of equal maxima counts.
+template <typename S>
+class CodeKernel : public Rows<S> {
+ public:
+  using Storage = S;
+  using Acc = acc_t<S>;
+  static constexpr bool kCodes = true;
+  static constexpr bool kWholeWindows = false;
+
+  CodeKernel(const MaxPool& m, const S* x, S* y, void* codes)
+      : Rows<S>(m, x),
+        finish{y, codes, m.codes},
+        label_step_(static_cast<I>(m.axis[2].label_step)),
+        flat_(m.codes != CodeKind::u8),
+        line_(this->padding_ + std::max(this->span_, this->in_) + 2 * L),
+        first_tap_(this->out_ + L) {
+    const bool next = m.p.stride[2] == 1;
+    const int64_t taps = this->taps_;
+    reduce_ =
+        next ? &CodeKernel::reduce_row<1, 0> : &CodeKernel::reduce_row<2, 0>;
+    if constexpr (std::is_same_v<S, float>) {
+      if (taps == 2) {
+        reduce_ = next ? &CodeKernel::reduce_row<1, 2>
+                       : &CodeKernel::reduce_row<2, 2>;
+      } else if (taps == 3) {
+        reduce_ = next ? &CodeKernel::reduce_row<1, 3>
+                       : &CodeKernel::reduce_row<2, 3>;
+      }
+    }
+    // A window that begins in the padding has a later first tap.
+    for (int64_t o = 0; o < this->out_; ++o) {
+      const int64_t start = o * m.p.stride[2] - this->padding_;
+      if (start < 0) {
+        first_tap_[o] =
+            static_cast<I>(m.axis[2].windows[o].label - (flat_ ? start : 0));
+      }
     }
   }
 
@@ -108,16 +325,35 @@ class RowKernel {
       const S* const* rows,
       const Label<Acc>* labels,
       int n,
-      const Sink<Acc>& sink) const {
-    (this->*reduce_)(rows, labels, n, sink);
+      const Sink<Acc>& sink) {
+    (this->*reduce_)(source(rows, n), labels, n, sink);
   }
 
-  Finish<S, Codes> finish;
+  Finish<S, true> finish;
 
  private:
   using A = Acc;
   using I = Label<A>;
   static constexpr int L = kLanes<A>;
+
+  // The rows from the first window's start on: themselves, or copies in lines
+  // with padding on either side.
+  const S* const* source(const S* const* rows, int n) {
+    if (this->readable(rows[n - 1])) {
+      return rows;
+    }
+    const int64_t size = n * line_;
+    if (static_cast<int64_t>(lines_.size()) < size) {
+      lines_.assign(size, S(-std::numeric_limits<A>::infinity()));
+      padded_.resize(n);
+    }
+    for (int r = 0; r < n; ++r) {
+      S* line = lines_.data() + r * line_;
+      std::memcpy(line + this->padding_, rows[r], this->in_ * sizeof(S));
+      padded_[r] = line;
+    }
+    return padded_.data();
+  }
 
   // Step is the stride along the row, 1 or 2; Taps the kernel, 0 for any.
   template <int Step, int Taps>
@@ -126,59 +362,27 @@ class RowKernel {
       const I* labels,
       int n,
       const Sink<A>& sink) const {
-    const int64_t taps = Taps > 0 ? Taps : m_.p.kernel[2];
-    // How far a vector of outputs reads beyond its first input.
-    const int64_t last = Step == 2 && dilation_ == 1 ? (taps - 1) / 2 * 2
-                                                     : (taps - 1) * dilation_;
-    const int64_t reach = last + L * Step - 1;
-    each([&](int64_t o, int64_t offset, int lanes) {
-      const int64_t i = o * Step - padding_;
+    this->each([&](int64_t o, int64_t offset, int lanes) {
+      const int64_t start = o * Step - this->padding_;
       Vec<A> best = lowest<A>();
       Vec<I> code = Vec<I>{} + labels[0];
-      if (i >= 0 && i + reach < in_) {
-        window<true, Step, Taps>(rows, labels, n, i, best, code);
-      } else {
-        if (Codes && i < 0) {
-          code += first_taps(o, lanes);
-        }
-        window<false, Step, Taps>(rows, labels, n, i, best, code);
+      if (start < 0) {
+        code += load(first_tap_.data() + o);
       }
-      if (Codes && flat_) {
-        code += static_cast<I>(i) + iota<I>() * static_cast<I>(Step);
+      window<Step, Taps>(rows, labels, n, o * Step, best, code);
+      if (flat_) {
+        code += static_cast<I>(start) + iota<I>() * static_cast<I>(Step);
       }
       if (sink.best == nullptr) {
         finish(sink.out + offset, best, code, lanes);
       } else {
         store(sink.best + o, best);
-        if constexpr (Codes) {
-          store(sink.code + o, code);
-        }
+        store(sink.code + o, code);
       }
     });
   }
 
-  // What the first tap inside the row adds to the code of outputs o, o + 1...
-  Vec<I> first_taps(int64_t o, int lanes) const {
-    const int64_t step = m_.p.stride[2];
-    Vec<I> v{};
-    for (int j = 0; j < lanes; ++j) {
-      const int64_t start = (o + j) * step - padding_;
-      v[j] =
-          static_cast<I>(m_.axis[2].windows[o + j].label - (flat_ ? start : 0));
-    }
-    return v;
-  }
-
-  template <bool Inner>
-  Vec<A> load_at(const S* row, int64_t i) const {
-    if constexpr (Inner) {
-      return load_as(row + i);
-    } else {
-      return load_window(row, i, in_);
-    }
-  }
-
-  template <bool Inner, int Step, int Taps>
+  template <int Step, int Taps>
   void window(
       const S* const* rows,
       const I* labels,
@@ -186,26 +390,26 @@ class RowKernel {
       int64_t i,
       Vec<A>& best,
       Vec<I>& code) const {
-    const int64_t taps = Taps > 0 ? Taps : m_.p.kernel[2];
+    const int64_t taps = Taps > 0 ? Taps : this->taps_;
+    const int64_t dilation = this->dilation_;
     for (int r = 0; r < n; ++r) {
       const S* row = rows[r];
       Vec<I> label = Vec<I>{} + labels[r];
       if constexpr (Step == 1) {
         for (int64_t t = 0; t < taps; ++t) {
-          const Vec<A> v = load_at<Inner>(row, i + t * dilation_);
-          take<Codes, A>(best, code, v, label);
+          take<true, A>(best, code, load_as(row + i + t * dilation), label);
           label += label_step_;
         }
       } else {
         // Two taps that are neighbours come out of one pair of vectors.
-        const bool both = dilation_ == 1;
+        const bool both = dilation == 1;
         for (int64_t t = 0; t < taps; t += both ? 2 : 1) {
-          const Vec<A> a = load_at<Inner>(row, i + t * dilation_);
-          const Vec<A> b = load_at<Inner>(row, i + t * dilation_ + L);
-          take<Codes, A>(best, code, every_other<0, A>(a, b), label);
+          const Vec<A> a = load_as(row + i + t * dilation);
+          const Vec<A> b = load_as(row + i + t * dilation + L);
+          take<true, A>(best, code, every_other<0, A>(a, b), label);
           label += label_step_;
           if (both && t + 1 < taps) {
-            take<Codes, A>(best, code, every_other<1, A>(a, b), label);
+            take<true, A>(best, code, every_other<1, A>(a, b), label);
             label += label_step_;
           }
         }
@@ -213,15 +417,14 @@ class RowKernel {
     }
   }
 
-  void (RowKernel::*reduce_)(const S* const*, const I*, int, const Sink<A>&)
+  void (CodeKernel::*reduce_)(const S* const*, const I*, int, const Sink<A>&)
       const;
-  const MaxPool& m_;
-  const S* x_;
-  const S* plane_ = nullptr;
-  int64_t y_plane_ = 0;
-  const int64_t in_, out_, padding_, dilation_;
   const I label_step_;
   const bool flat_; // codes are positions, not taps
+  const int64_t line_;
+  std::vector<S> lines_;
+  std::vector<const S*> padded_;
+  std::vector<I> first_tap_;
 };
 
 } // namespace
@@ -235,11 +438,11 @@ void max_pool_rows_kernel(
   const S* x = static_cast<const S*>(xv);
   S* y = static_cast<S*>(yv);
   if (m.codes == CodeKind::none) {
-    RowKernel<S, false> kernel(m, x, y, nullptr);
-    PoolDriver<decltype(kernel)>(m, kernel).run();
+    const ValueKernel<S> kernel(m, x, y);
+    PoolDriver<ValueKernel<S>>(m, kernel).run();
   } else {
-    RowKernel<S, true> kernel(m, x, y, codes);
-    PoolDriver<decltype(kernel)>(m, kernel).run();
+    const CodeKernel<S> kernel(m, x, y, codes);
+    PoolDriver<CodeKernel<S>>(m, kernel).run();
   }
 }
 

@@ -45,27 +45,15 @@ namespace cpu {
 namespace TC_ISA {
 namespace {
 
-template <int By, typename T, size_t... I>
-inline Vec<T> rotate(Vec<T> v, std::index_sequence<I...>) {
-  constexpr int L = kLanes<T>;
-#if defined(__clang__)
-  return __builtin_shufflevector(v, v, static_cast<int>((I + By) % L)...);
-#else
-  using I_ = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-  return __builtin_shuffle(v, Vec<I_>{static_cast<I_>((I + By) % L)...});
-#endif
-}
-
 // Lane 0 becomes the maximum of all lanes.
 template <bool Codes, int By, typename A>
 inline void merge_lanes(Vec<A>& best, Vec<Label<A>>& code) {
   if constexpr (By > 0) {
-    constexpr auto lanes = std::make_index_sequence<kLanes<A>>{};
     merge<Codes, A>(
         best,
         code,
-        rotate<By, A>(best, lanes),
-        Codes ? rotate<By, Label<A>>(code, lanes) : code);
+        rotate<By, A>(best),
+        Codes ? rotate<By, Label<A>>(code) : code);
     merge_lanes<Codes, By / 2, A>(best, code);
   }
 }
@@ -76,6 +64,7 @@ class WideKernel {
   using Storage = S;
   using Acc = acc_t<S>;
   static constexpr bool kCodes = Codes;
+  static constexpr bool kWholeWindows = false;
 
   WideKernel(const MaxPool& m, const S* x, S* y, void* codes)
       : finish{y, codes, m.codes},
@@ -152,6 +141,7 @@ class WideKernel {
     const I label_step = static_cast<I>(axis.label_step);
     Vec<A> best[V];
     Vec<I> code[V];
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       best[v] = lowest<A>();
       code[v] = Vec<I>{} + static_cast<I>(labels[0] + w.label);
@@ -162,6 +152,7 @@ class WideKernel {
           iota<I>() * label_step + static_cast<I>(labels[r] + w.label);
       int64_t t = 0;
       for (; t + V * L <= w.count; t += V * L) {
+#pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
           take<Codes, A>(best[v], code[v], load_as(p + t + v * L), label);
           label += static_cast<I>(L) * label_step;

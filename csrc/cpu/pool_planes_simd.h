@@ -7,6 +7,70 @@ namespace cpu {
 namespace TC_ISA {
 namespace {
 
+// Whole vectors of L rows, at `offset` of each, turned: v[i] has element i of
+// every row. In float32 quarters of vectors come from memory to where they
+// belong, and the rest is two rounds of interleaving inside quarters.
+template <typename S>
+inline void load_turned(
+    const S* const (&from)[kLanes<acc_t<S>>],
+    int64_t offset,
+    Vec<acc_t<S>> (&v)[kLanes<acc_t<S>>]) {
+  constexpr int L = kLanes<acc_t<S>>;
+#if defined(TC_AVX512)
+  if constexpr (std::is_same_v<S, float>) {
+#pragma GCC unroll 4
+    for (int q = 0; q < L; q += 4) {
+      __m512 r[4];
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) {
+        const int64_t at = offset + q;
+        r[j] = _mm512_castps128_ps512(_mm_loadu_ps(from[j] + at));
+        r[j] = _mm512_insertf32x4(r[j], _mm_loadu_ps(from[j + 4] + at), 1);
+        r[j] = _mm512_insertf32x4(r[j], _mm_loadu_ps(from[j + 8] + at), 2);
+        r[j] = _mm512_insertf32x4(r[j], _mm_loadu_ps(from[j + 12] + at), 3);
+      }
+      const __m512d a = (__m512d)_mm512_unpacklo_ps(r[0], r[1]);
+      const __m512d b = (__m512d)_mm512_unpackhi_ps(r[0], r[1]);
+      const __m512d c = (__m512d)_mm512_unpacklo_ps(r[2], r[3]);
+      const __m512d d = (__m512d)_mm512_unpackhi_ps(r[2], r[3]);
+      v[q] = (Vec<float>)_mm512_unpacklo_pd(a, c);
+      v[q + 1] = (Vec<float>)_mm512_unpackhi_pd(a, c);
+      v[q + 2] = (Vec<float>)_mm512_unpacklo_pd(b, d);
+      v[q + 3] = (Vec<float>)_mm512_unpackhi_pd(b, d);
+    }
+    return;
+  }
+#elif defined(TC_AVX2)
+  if constexpr (std::is_same_v<S, float>) {
+#pragma GCC unroll 2
+    for (int q = 0; q < L; q += 4) {
+      __m256 r[4];
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) {
+        const int64_t at = offset + q;
+        r[j] = _mm256_insertf128_ps(
+            _mm256_castps128_ps256(_mm_loadu_ps(from[j] + at)),
+            _mm_loadu_ps(from[j + 4] + at),
+            1);
+      }
+      const __m256d a = (__m256d)_mm256_unpacklo_ps(r[0], r[1]);
+      const __m256d b = (__m256d)_mm256_unpackhi_ps(r[0], r[1]);
+      const __m256d c = (__m256d)_mm256_unpacklo_ps(r[2], r[3]);
+      const __m256d d = (__m256d)_mm256_unpackhi_ps(r[2], r[3]);
+      v[q] = (Vec<float>)_mm256_unpacklo_pd(a, c);
+      v[q + 1] = (Vec<float>)_mm256_unpackhi_pd(a, c);
+      v[q + 2] = (Vec<float>)_mm256_unpacklo_pd(b, d);
+      v[q + 3] = (Vec<float>)_mm256_unpackhi_pd(b, d);
+    }
+    return;
+  }
+#endif
+  for (int j = 0; j < L; ++j) {
+    v[j] = load_as(from[j] + offset);
+  }
+  transpose<acc_t<S>>(v);
+}
+
 // to[i * L + j] = from[j][i] for i < n; all L pointers are valid.
 template <typename S>
 inline void planes_to_lanes(
@@ -20,15 +84,13 @@ inline void planes_to_lanes(
     const int64_t i = n >= L ? std::min(next, n - L) : 0;
     Vec<A> v[L];
     if (n >= L) {
-      for (int j = 0; j < L; ++j) {
-        v[j] = load_as(from[j] + offset + i);
-      }
+      load_turned<S>(from, offset + i, v);
     } else {
       for (int j = 0; j < L; ++j) {
         v[j] = load_as_partial(from[j] + offset, static_cast<int>(n));
       }
+      transpose<A>(v);
     }
-    transpose<A>(v);
     const int rows = static_cast<int>(std::min<int64_t>(n, L));
     for (int j = 0; j < rows; ++j) {
       store(to + (i + j) * L, v[j]);
@@ -48,11 +110,12 @@ inline void lanes_to_planes(
   for (int64_t next = 0; next < n; next += L) {
     const int64_t i = n >= L ? std::min(next, n - L) : 0;
     const int rows = static_cast<int>(std::min<int64_t>(n, L));
-    Vec<T> v[L] = {};
-    for (int j = 0; j < rows; ++j) {
-      v[j] = load(from + (i + j) * L);
+    const T* at[L];
+    for (int j = 0; j < L; ++j) {
+      at[j] = from + (i + (j < rows ? j : 0)) * L;
     }
-    transpose<T>(v);
+    Vec<T> v[L];
+    load_turned<T>(at, 0, v);
     for (int j = 0; j < planes; ++j) {
       put(j, i, v[j], rows);
     }

@@ -5,6 +5,8 @@
 
 #include "cpu/shuffle.h"
 
+#include "cpu/pool_lanes.h"
+
 namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
@@ -92,26 +94,6 @@ inline Vec<T> iota() {
   return iota_lanes<T>(std::make_index_sequence<kLanes<T>>{});
 }
 
-// Lane j of the result is lane at[j] of a and b one after the other; at counts
-// modulo twice the lanes.
-template <typename A>
-inline Vec<A> pick_lanes(
-    const Vec<A>& a,
-    const Vec<A>& b,
-    const Vec<LaneInt<A>>& at) {
-#if defined(__clang__)
-  constexpr int L = kLanes<A>;
-  Vec<A> v;
-  for (int j = 0; j < L; ++j) {
-    const int i = at[j] & (2 * L - 1);
-    v[j] = i < L ? a[i] : b[i - L];
-  }
-  return v;
-#else
-  return __builtin_shuffle(a, b, at);
-#endif
-}
-
 // Lanes [lo, hi) of a vector that starts at position i of a row of n.
 struct LaneRange {
   int lo, hi;
@@ -182,18 +164,43 @@ inline void store_first(S* p, const Vec<acc_t<S>>& v, int n) {
   }
 }
 
+// The first n < L lanes of v; out of line, to keep the loops around it small.
+template <typename To, int L>
+__attribute__((noinline)) void store_part(
+    To* p,
+    typename VecOf<To, L * sizeof(To)>::type v,
+    int n) {
+#if defined(TC_AVX512)
+  if constexpr (sizeof(v) <= 16) {
+    __m128i bytes = _mm_setzero_si128();
+    std::memcpy(&bytes, &v, sizeof(v));
+    _mm_mask_storeu_epi8(p, static_cast<__mmask16>((1u << n) - 1u), bytes);
+    return;
+  }
+#endif
+  alignas(64) To lanes[L];
+  std::memcpy(lanes, &v, sizeof(v));
+  for (int j = 0; j < n; ++j) {
+    p[j] = lanes[j];
+  }
+}
+
 // The first n lanes of c as To.
 template <typename From, typename To>
 inline void store_narrow(To* p, const Vec<From>& c, int n) {
   constexpr int L = kLanes<From>;
-  typename VecOf<To, L * sizeof(To)>::type v =
-      __builtin_convertvector(c, typename VecOf<To, L * sizeof(To)>::type);
+  using Narrow = typename VecOf<To, L * sizeof(To)>::type;
+  Narrow v = __builtin_convertvector(c, Narrow);
+#if defined(TC_AVX512)
+  if constexpr (sizeof(To) < sizeof(From)) {
+    // Through a register: stores that narrow are microcode on some processors.
+    asm("" : "+v"(v));
+  }
+#endif
   if (n == L) {
     std::memcpy(p, &v, sizeof(v));
   } else {
-    for (int j = 0; j < n; ++j) {
-      p[j] = v[j];
-    }
+    store_part<To, L>(p, v, n);
   }
 }
 
