@@ -94,6 +94,8 @@ void pack_columns(
     }
     return;
   }
+  // As many streams as there are lanes: more than the hardware follows.
+  constexpr int64_t kAhead = 512 / sizeof(S);
   for (int64_t r0 = 0; r0 < n;) {
     // Offsets that rise or fall by one (the taps of a channel, forward or
     // flipped) make a run: it is loaded in vectors and transposed.
@@ -118,7 +120,9 @@ void pack_columns(
       if (lanes == L && run == L) {
 #pragma GCC unroll 16
         for (int i = 0; i < L; ++i) {
-          block[i] = load_as(from + (lane + i) * lane_stride);
+          const S* row = from + (lane + i) * lane_stride;
+          __builtin_prefetch(row + kAhead);
+          block[i] = load_as(row);
         }
       } else {
 #pragma GCC unroll 16
@@ -142,13 +146,13 @@ void pack_columns(
   }
 }
 
-// dst[lane * lane_stride + p * pixel_stride] = acc[p * width + lane] +
+// dst[lane * lane_stride + p * pixel_stride] = acc[p * row + lane] +
 // bias[lane] for p < rows, lane < valid. bias may be null.
 template <typename S>
 void store_tile(
     const acc_t<S>* acc,
     int rows,
-    int width,
+    int64_t row,
     int valid,
     const acc_t<S>* bias,
     S* dst,
@@ -161,7 +165,7 @@ void store_tile(
     const Vec<A> add = bias != nullptr ? load(bias + lane) : Vec<A>{};
     if (lane_stride == 1) {
       for (int p = 0; p < rows; ++p) {
-        const Vec<A> v = load(acc + p * width + lane) + add;
+        const Vec<A> v = load(acc + p * row + lane) + add;
         S* to = dst + p * pixel_stride + lane;
         if (lanes == L) {
           store_as(to, v);
@@ -176,7 +180,7 @@ void store_tile(
 #pragma GCC unroll 16
         for (int i = 0; i < L; ++i) {
           block[i] =
-              i < count ? load(acc + (p0 + i) * width + lane) + add : Vec<A>{};
+              i < count ? load(acc + (p0 + i) * row + lane) + add : Vec<A>{};
         }
         transpose_block<A>(block);
         S* to = dst + lane * lane_stride + p0;
@@ -195,7 +199,7 @@ void store_tile(
       for (int l = 0; l < lanes; ++l) {
         for (int p = 0; p < rows; ++p) {
           dst[(lane + l) * lane_stride + p * pixel_stride] =
-              S(acc[p * width + lane + l] + add[l]);
+              S(acc[p * row + lane + l] + add[l]);
         }
       }
     }
@@ -315,17 +319,26 @@ inline int64_t strip_elements(
 
 template <typename S>
 inline void convert_row(const S* from, int64_t n, acc_t<S>* to) {
-  if constexpr (sizeof(S) == sizeof(acc_t<S>)) {
-    std::memcpy(to, from, n * sizeof(S));
-  } else {
-    constexpr int L = kLanes<acc_t<S>>;
-    int64_t i = 0;
-    for (; i + L <= n; i += L) {
-      store(to + i, load_as(from + i));
-    }
-    for (; i < n; ++i) {
-      to[i] = from[i];
-    }
+  constexpr int L = kLanes<acc_t<S>>;
+  int64_t i = 0;
+  for (; i + L <= n; i += L) {
+    store(to + i, load_as(from + i));
+  }
+  if (i < n) {
+    const int rest = static_cast<int>(n - i);
+    store_partial(to + i, load_as_partial(from + i, rest), rest);
+  }
+}
+
+template <typename A>
+inline void zero_row(A* to, int64_t n) {
+  constexpr int L = kLanes<A>;
+  int64_t i = 0;
+  for (; i + L <= n; i += L) {
+    store(to + i, Vec<A>{});
+  }
+  if (i < n) {
+    store_partial(to + i, Vec<A>{}, static_cast<int>(n - i));
   }
 }
 
@@ -435,34 +448,41 @@ void pack_strip(
     const StripLayout& layout,
     acc_t<S>* strip) {
   using A = acc_t<S>;
-  for (int64_t d = 0; d < axis[0].slots; ++d) {
-    const int64_t sd = source_index(axis[0].source(d), size[0], mode);
-    for (int64_t h = 0; h < axis[1].slots; ++h) {
-      const int64_t sh = source_index(axis[1].source(h), size[1], mode);
-      const bool outside = sd < 0 || sh < 0;
-      const S* row = src + (outside ? 0 : sd * stride.s[0] + sh * stride.s[1]);
-      A* to = strip + d * layout.s[0] + h * layout.s[1];
-      const int64_t slots = axis[2].slots;
-      if (!channels_inner) {
-        for (int64_t c = 0; c < channels; ++c) {
-          if (outside) {
-            std::fill_n(to + c * layout.c, slots, A(0));
+  if (!channels_inner) {
+    // Channel by channel, so that what is read and written stays in L1.
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t d = 0; d < axis[0].slots; ++d) {
+        const int64_t sd = source_index(axis[0].source(d), size[0], mode);
+        for (int64_t h = 0; h < axis[1].slots; ++h) {
+          const int64_t sh = source_index(axis[1].source(h), size[1], mode);
+          A* to = strip + c * layout.c + d * layout.s[0] + h * layout.s[1];
+          if (sd < 0 || sh < 0) {
+            zero_row(to, axis[2].slots);
           } else {
             pack_row(
-                row + c * stride.c,
+                src + c * stride.c + sd * stride.s[0] + sh * stride.s[1],
                 stride.s[2],
                 size[2],
                 mode,
                 axis[2],
-                to + c * layout.c);
+                to);
           }
         }
-        continue;
       }
-      if (outside) {
+    }
+    return;
+  }
+  for (int64_t d = 0; d < axis[0].slots; ++d) {
+    const int64_t sd = source_index(axis[0].source(d), size[0], mode);
+    for (int64_t h = 0; h < axis[1].slots; ++h) {
+      const int64_t sh = source_index(axis[1].source(h), size[1], mode);
+      const int64_t slots = axis[2].slots;
+      A* to = strip + d * layout.s[0] + h * layout.s[1];
+      if (sd < 0 || sh < 0) {
         std::fill_n(to, slots * channels, A(0));
         continue;
       }
+      const S* row = src + sd * stride.s[0] + sh * stride.s[1];
       int64_t w = 0;
       const auto pixels = [&](int64_t end) {
         for (; w < end; ++w) {

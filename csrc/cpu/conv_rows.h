@@ -108,11 +108,17 @@ struct RowsJob {
     const int64_t tile = std::min<int64_t>(v.lanes, kMaxTileRows) *
         std::min<int64_t>(vectors, 4);
     const double wait = tile < 8 ? 8.0 / tile : 1.0;
+    // Rows of weights whose distance is a multiple of a page share a few sets
+    // of the L1.
+    const int64_t line = v.w_lane * (int64_t)sizeof(S) / 64;
+    const bool clash = v.folded.empty() && n > 256 && v.lanes > 8 &&
+        (line % 16 == 0 || (line + 1) % 32 == 0 || (line - 1) % 32 == 0) &&
+        kNative;
     const bool dense_out = r2.step * v.dst.s[2] == 1;
     const double read =
         (v.src.s[2] == 1 && r2.a == 1 ? 0.1 : 1.0) * n / r2.taps;
     return rows *
-        (n * v.lanes * vectors / 2 * wait + r2.count * read +
+        (n * v.lanes * vectors / 2 * wait * (clash ? 2 : 1) + r2.count * read +
          v.lanes * r2.count * (dense_out ? 0.1 : 1.0)) +
         (kNative && v.folded.empty() ? 0.0 : 2.0 * v.lanes * n);
   }
