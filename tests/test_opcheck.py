@@ -113,11 +113,34 @@ def pool_samples() -> list[tuple[str, tuple]]:
     return samples
 
 
+def local_samples() -> list[tuple[str, tuple]]:
+    samples: list[tuple[str, tuple]] = []
+    for grad, last in ((False, False), (True, False), (True, True)):
+        for nd in (1, 2, 3):
+            last_here = last and nd > 1
+            a = x(2, 4, *(7, 8, 5)[:nd], last=last_here)
+            w, b = x(*[2] * nd, 6, 2, *[3] * nd), x(*[2] * nd, 6)
+            window = ([2] * nd, [1, 0] * nd, [1] * nd, 2, "zeros")
+            g = ops.local_conv_forward(a, w, b, *window, last_here)
+            for t in (a, w, b, g):
+                t.requires_grad_(grad)
+            size, w_size = list(a.shape), list(w.shape)
+            samples += [
+                ("local_conv_forward", (a, w, b, *window, last_here)),
+                ("local_conv_input_grad", (g, w, size, *window, last_here)),
+                ("local_conv_weight_grad", (g, a, w_size, *window)),
+            ]
+    return samples
+
+
+SAMPLES = {"conv": conv_samples, "pool": pool_samples, "local": local_samples}
+
+
 def parameters() -> list[Any]:
     """(operator, number of the sample): the tensors are made when a test runs."""
     counts: dict[str, int] = {}
     found = []
-    for kind, make in (("conv", conv_samples), ("pool", pool_samples)):
+    for kind, make in SAMPLES.items():
         for position, (name, _) in enumerate(make()):
             number = counts[name] = counts.get(name, -1) + 1
             found.append(pytest.param(kind, position, id=f"{name}-{number}"))
@@ -126,7 +149,7 @@ def parameters() -> list[Any]:
 
 @pytest.fixture(scope="module")
 def samples() -> dict[str, list[tuple[str, tuple]]]:
-    return {"conv": conv_samples(), "pool": pool_samples()}
+    return {kind: make() for kind, make in SAMPLES.items()}
 
 
 @pytest.mark.parametrize(("kind", "position"), parameters())
@@ -141,5 +164,5 @@ def test_every_operator_is_checked() -> None:
         for schema in torch._C._jit_get_all_schemas()
         if schema.name.startswith("torchconv::")
     }
-    checked = {name for name, _ in conv_samples() + pool_samples()}
+    checked = {name for make in SAMPLES.values() for name, _ in make()}
     assert registered == checked

@@ -110,7 +110,7 @@ def _pairs(name: str, value: Any, nd: int) -> tuple[int, ...] | None:
     return tuple(integer(name, "padding", v) for pair in value for v in pair)
 
 
-def _padding(
+def canonical_pads(
     name: str,
     value: Any,
     nd: int,
@@ -300,7 +300,7 @@ def conv_plan(
     stride = _expand(name, "stride", stride, nd)
     dilation = _expand(name, "dilation", dilation, nd)
     groups = integer(name, "groups", groups)
-    pads = _padding(name, padding, nd, kernel, stride, dilation)
+    pads = canonical_pads(name, padding, nd, kernel, stride, dilation)
     _check_positive("stride", stride, "stride")
     _check_positive("dilation", dilation, "dilation")
     _check_groups(w, groups)
@@ -369,7 +369,7 @@ def conv_transpose_plan(
             f"{name}(): argument 'padding' must be tuple of ints, "
             f"but got padding={padding!r}"
         )
-    pads = _padding(name, padding, nd, kernel, stride, dilation)
+    pads = canonical_pads(name, padding, nd, kernel, stride, dilation)
     if any(e < 0 for e in extra):
         raise RuntimeError(
             "negative output_padding is not supported, "

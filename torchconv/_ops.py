@@ -67,6 +67,9 @@ lp_pool = _handle("lp_pool")
 lp_pool_input_grad = _handle("lp_pool_input_grad")
 unfold = _handle("unfold")
 fold = _handle("fold")
+local_conv_forward = _handle("local_conv_forward")
+local_conv_input_grad = _handle("local_conv_input_grad")
+local_conv_weight_grad = _handle("local_conv_weight_grad")
 
 
 def _empty(
@@ -358,6 +361,49 @@ def _fake_fold(
     return columns.new_empty((columns.shape[0], channels, *output_size))
 
 
+def _fake_local_conv_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    padding_mode: str,
+    channels_last: bool,
+) -> Tensor:
+    nd = x.dim() - 2
+    options = (stride, padding, dilation, groups, padding_mode, channels_last, "auto")
+    return _fake_conv_forward(x, weight[(0,) * nd], None, *options)
+
+
+def _fake_local_conv_input_grad(
+    grad: Tensor,
+    weight: Tensor,
+    input_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    padding_mode: str,
+    channels_last: bool,
+) -> Tensor:
+    return _empty(grad, input_size, channels_last)
+
+
+def _fake_local_conv_weight_grad(
+    grad: Tensor,
+    x: Tensor,
+    weight_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    padding_mode: str,
+) -> Tensor:
+    return grad.new_empty(tuple(weight_size))
+
+
 FAKES: dict[str, Callable[..., Any]] = {
     "conv_forward": _fake_conv_forward,
     "conv_input_grad": _fake_conv_input_grad,
@@ -381,6 +427,9 @@ FAKES: dict[str, Callable[..., Any]] = {
     "lp_pool_input_grad": _fake_lp_pool_input_grad,
     "unfold": _fake_unfold,
     "fold": _fake_fold,
+    "local_conv_forward": _fake_local_conv_forward,
+    "local_conv_input_grad": _fake_local_conv_input_grad,
+    "local_conv_weight_grad": _fake_local_conv_weight_grad,
 }
 
 for _name, _fake in FAKES.items():

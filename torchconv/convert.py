@@ -41,7 +41,7 @@ AnyModule = TypeVar("AnyModule", bound=Module)
 Classes = Mapping[type[Module], type[Module]]
 
 _TO_TORCHCONV: Classes = {
-    getattr(torch.nn, name): getattr(nn, name) for name in nn.__all__
+    getattr(torch.nn, name): getattr(nn, name) for name in nn.DROP_IN
 }
 _TO_TORCH: Classes = {ours: theirs for theirs, ours in _TO_TORCHCONV.items()}
 _TORCH_LAYERS = tuple(_TO_TORCHCONV)

@@ -48,6 +48,9 @@ constexpr Op kOps[] = {
     {"unfold", "TLLLL"},
     {"fold", "TLLLLL"},
 #endif
+    {"local_conv_forward", "TTOLLLvSv"},
+    {"local_conv_input_grad", "TTLLLLvSv"},
+    {"local_conv_weight_grad", "TTLLLLvS"},
     {nullptr, nullptr}, // there may be no others
 };
 constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]) - 1;

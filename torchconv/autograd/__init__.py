@@ -13,6 +13,7 @@ call reaches the operator.
 
 from ._function import transforms_active
 from .conv import channel_sum, conv_forward, conv_input_grad, conv_weight_grad
+from .local import local_conv_forward, local_conv_input_grad, local_conv_weight_grad
 from .pooling import (
     adaptive_avg_pool,
     adaptive_avg_pool_input_grad,
@@ -48,6 +49,9 @@ __all__ = [
     "conv_weight_grad",
     "fold",
     "fractional_max_pool",
+    "local_conv_forward",
+    "local_conv_input_grad",
+    "local_conv_weight_grad",
     "lp_pool",
     "lp_pool_input_grad",
     "max_pool",

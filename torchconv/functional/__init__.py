@@ -47,6 +47,14 @@ from .max_pooling import (
     max_unpool3d,
 )
 from .maxout import maxout
+from .tiled import (
+    locally_connected1d,
+    locally_connected2d,
+    locally_connected3d,
+    tiled_conv1d,
+    tiled_conv2d,
+    tiled_conv3d,
+)
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -72,6 +80,9 @@ __all__ = [
     "fractional_max_pool2d_with_indices",
     "fractional_max_pool3d",
     "fractional_max_pool3d_with_indices",
+    "locally_connected1d",
+    "locally_connected2d",
+    "locally_connected3d",
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
@@ -85,5 +96,8 @@ __all__ = [
     "max_unpool2d",
     "max_unpool3d",
     "maxout",
+    "tiled_conv1d",
+    "tiled_conv2d",
+    "tiled_conv3d",
     "unfold",
 ]

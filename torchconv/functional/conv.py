@@ -11,6 +11,7 @@ from torch.nn.functional import pad as _pad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from .. import autograd
+from .._args import shape_text
 from .._config import operator_algorithm
 from .._conv_args import (
     COMPLEX_PARTS,
@@ -45,6 +46,8 @@ def _conv(
     groups: Any,
     padding_mode: str,
     algorithm: str | None,
+    flip: bool,
+    channel_map: Tensor | None,
 ) -> Tensor:
     if has_torch_function_variadic(input, weight, bias):
         return handle_torch_function(
@@ -59,10 +62,14 @@ def _conv(
             groups,
             padding_mode=padding_mode,
             algorithm=algorithm,
+            flip=flip,
+            channel_map=channel_map,
         )
     if _autocast_on():
         input, weight, bias = autocast_conv(input, weight, bias)  # type: ignore
     name = function.__name__
+    if flip or channel_map is not None:
+        weight = _changed(name, nd, weight, flip, channel_map)
     plan = _conv_plan(
         name,
         nd,
@@ -80,8 +87,25 @@ def _conv(
     if plan.route == DIRECT:
         y = autograd.conv_forward(x, weight, bias, plan.args)
     else:
-        y = _indirect(_forward, plan.route, x, weight, bias, plan.args)
+        y = indirect(_forward, plan.route, x, weight, bias, plan.args)
     return y.squeeze(0) if plan.unbatched else y
+
+
+def _changed(
+    name: str, nd: int, weight: Tensor, flip: bool, channel_map: Tensor | None
+) -> Tensor:
+    """The weight flipped, and without the connections that channel_map leaves out."""
+    if channel_map is not None:
+        if channel_map.shape != weight.shape[:2]:
+            raise RuntimeError(
+                f"{name}(): expected channel_map of size "
+                f"{shape_text(weight.shape[:2])}, (out_channels, in_channels / "
+                f"groups), but got channel_map of size {shape_text(channel_map.shape)}"
+            )
+        table = channel_map.to(weight.device, torch.bool)
+        # Not a product: what is left out counts as zero, also where it is NaN.
+        weight = torch.where(table[(...,) + (None,) * nd], weight, 0)
+    return weight.flip(tuple(range(2, 2 + nd))) if flip else weight
 
 
 def _conv_transpose(
@@ -96,6 +120,7 @@ def _conv_transpose(
     groups: Any,
     dilation: Any,
     algorithm: str | None,
+    flip: bool,
 ) -> Tensor:
     if has_torch_function_variadic(input, weight, bias):
         return handle_torch_function(
@@ -110,10 +135,13 @@ def _conv_transpose(
             groups,
             dilation,
             algorithm=algorithm,
+            flip=flip,
         )
     if _autocast_on():
         input, weight, bias = autocast_conv(input, weight, bias)  # type: ignore
     name = function.__name__
+    if flip:
+        weight = _changed(name, nd, weight, True, None)
     plan = _conv_transpose_plan(
         name,
         nd,
@@ -133,7 +161,7 @@ def _conv_transpose(
     if plan.route == DIRECT:
         y = autograd.conv_input_grad(x, weight, bias, plan.args)
     else:
-        y = _indirect(_transposed, plan.route, x, weight, bias, plan.args)
+        y = indirect(_transposed, plan.route, x, weight, bias, plan.args)
     return y.squeeze(0) if plan.unbatched else y
 
 
@@ -157,7 +185,7 @@ def lift(args: Any) -> Any:
     return (*size, *lifted, groups, mode, True, algorithm)
 
 
-def _indirect(
+def indirect(
     run: Run, route: int, x: Tensor, w: Tensor, b: Tensor | None, args: Any
 ) -> Tensor:
     """The convolutions that the operators do not take as they are."""
@@ -212,6 +240,8 @@ def conv1d(
     *,
     padding_mode: str = "zeros",
     algorithm: str | None = None,
+    flip: bool = False,
+    channel_map: Tensor | None = None,
 ) -> Tensor:
     """1-d convolution (cross-correlation), as ``torch.nn.functional.conv1d``.
 
@@ -230,6 +260,8 @@ def conv1d(
         groups,
         padding_mode,
         algorithm,
+        flip,
+        channel_map,
     )
 
 
@@ -244,6 +276,8 @@ def conv2d(
     *,
     padding_mode: str = "zeros",
     algorithm: str | None = None,
+    flip: bool = False,
+    channel_map: Tensor | None = None,
 ) -> Tensor:
     """2-d convolution (cross-correlation), as ``torch.nn.functional.conv2d``.
 
@@ -263,6 +297,11 @@ def conv2d(
             'circular'. No mode makes a padded copy of the input.
         algorithm: "auto", or the name of an algorithm (see ``torchconv.explain``); None
             takes that of the surrounding ``with torchconv.algorithm(...)``.
+        flip: convolution as mathematics has it, s_t = sum_a u_a w_{t-a}: the kernel is
+            flipped along every spatial dimension. Without it, torch's cross-correlation.
+        channel_map: (K, C / groups), bool: which input channels each output channel
+            sees, as LeNet-5's C3 has it. The other weights count as zero and get no
+            gradient. None connects all of a group.
 
     Returns:
         (N, K, H_out, W_out), or without N, with the strides torch's result has.
@@ -284,6 +323,8 @@ def conv2d(
         groups,
         padding_mode,
         algorithm,
+        flip,
+        channel_map,
     )
 
 
@@ -298,6 +339,8 @@ def conv3d(
     *,
     padding_mode: str = "zeros",
     algorithm: str | None = None,
+    flip: bool = False,
+    channel_map: Tensor | None = None,
 ) -> Tensor:
     """3-d convolution (cross-correlation), as ``torch.nn.functional.conv3d``.
 
@@ -316,6 +359,8 @@ def conv3d(
         groups,
         padding_mode,
         algorithm,
+        flip,
+        channel_map,
     )
 
 
@@ -330,6 +375,7 @@ def conv_transpose1d(
     dilation: Ints = 1,
     *,
     algorithm: str | None = None,
+    flip: bool = False,
 ) -> Tensor:
     """1-d transposed convolution, as ``torch.nn.functional.conv_transpose1d``.
 
@@ -347,6 +393,7 @@ def conv_transpose1d(
         groups,
         dilation,
         algorithm,
+        flip,
     )
 
 
@@ -361,6 +408,7 @@ def conv_transpose2d(
     dilation: Ints = 1,
     *,
     algorithm: str | None = None,
+    flip: bool = False,
 ) -> Tensor:
     """2-d transposed convolution, as ``torch.nn.functional.conv_transpose2d``.
 
@@ -370,7 +418,7 @@ def conv_transpose2d(
         input: (N, C, H, W) or unbatched (C, H, W); dtypes as :func:`conv2d`.
         weight: (C, K / groups, kernel_h, kernel_w), of the input's dtype and device.
         bias: (K) or None.
-        stride, dilation, groups, algorithm: as :func:`conv2d`.
+        stride, dilation, groups, algorithm, flip: as :func:`conv2d`.
         padding: an int, one per spatial dimension, or a (low, high) pair per spatial
             dimension: what is cut off the output's borders.
         output_padding: what is added to the output's high side, less than the stride or
@@ -397,6 +445,7 @@ def conv_transpose2d(
         groups,
         dilation,
         algorithm,
+        flip,
     )
 
 
@@ -411,6 +460,7 @@ def conv_transpose3d(
     dilation: Ints = 1,
     *,
     algorithm: str | None = None,
+    flip: bool = False,
 ) -> Tensor:
     """3-d transposed convolution, as ``torch.nn.functional.conv_transpose3d``.
 
@@ -428,4 +478,5 @@ def conv_transpose3d(
         groups,
         dilation,
         algorithm,
+        flip,
     )

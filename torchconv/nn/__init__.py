@@ -1,13 +1,28 @@
-"""Drop-in replacements of torch.nn's convolution, pooling and folding layers.
+"""Layers of convolution, pooling and folding.
 
-Same constructors, parameters, initial weights under the same seed, state_dict keys and
-repr; each class derives from the class of torch.nn that it replaces.
+Those of torch.nn (`DROP_IN`) are drop-in replacements: same constructors, parameters,
+initial weights under the same seed, state_dict keys and repr; each class derives from the
+class of torch.nn that it replaces. The others are layers that torch lacks.
 """
 
-from . import conv, fold, lazy, pooling
+from . import channelwise, conv, fold, lazy, local, pooling, tiled
+from .channelwise import *
 from .conv import *
 from .fold import *
 from .lazy import *
+from .local import *
 from .pooling import *
+from .tiled import *
 
-__all__: list[str] = conv.__all__ + fold.__all__ + lazy.__all__ + pooling.__all__
+DROP_IN: list[str] = conv.__all__ + fold.__all__ + lazy.__all__ + pooling.__all__
+"""The classes that torch.nn has too."""
+
+__all__: list[str] = (
+    conv.__all__
+    + fold.__all__
+    + lazy.__all__
+    + pooling.__all__
+    + channelwise.__all__
+    + local.__all__
+    + tiled.__all__
+)

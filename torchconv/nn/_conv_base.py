@@ -16,12 +16,15 @@ Size: TypeAlias = int | tuple[int, ...]
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 
+# Rows of output channels, columns of input channels: a tensor or nested sequences.
+ChannelMap: TypeAlias = Tensor | Sequence[Sequence[int]] | Sequence[Sequence[bool]]
+
 # What torchconv.functional takes by name; torch's constructors know the first two.
 _TORCH_PADDINGS = ("valid", "same")
 _PADDINGS = (*_TORCH_PADDINGS, "full", "causal")
 
 
-def _canonical(padding: Padding) -> Any:
+def canonical_padding(padding: Padding) -> Any:
     """Pairs as a tuple of tuples; what torch knows unchanged.
 
     Raises:
@@ -52,19 +55,45 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
     # Class attributes, so that a layer of torch.nn whose class convert() replaced,
     # and one pickled by an older release, have them too.
     algorithm: str | None = None
+    flip: bool = False
+    channel_map: Tensor  # a buffer, if _mapped
+    _mapped: bool = False
     padding: Any  # torch's annotation has no room for pairs
     _functional: ClassVar[Callable[..., Tensor]]
 
     def __init__(
-        self, *args: Any, padding: Padding, algorithm: str | None, **kwargs: Any
+        self,
+        *args: Any,
+        padding: Padding,
+        algorithm: str | None,
+        flip: bool = False,
+        channel_map: Any = None,
+        **kwargs: Any,
     ) -> None:
-        canonical = _canonical(padding)
+        canonical = canonical_padding(padding)
         known = _torch_takes(canonical)
         kwargs["padding"] = canonical if known else 0
         super().__init__(*args, **kwargs)
         if not known:
             self.padding = canonical
         self.algorithm = algorithm
+        if flip:
+            self.flip = True
+        if channel_map is not None:
+            self._connect(channel_map)
+
+    def _connect(self, channel_map: Any) -> None:
+        """Keeps the connection table: a buffer, which is no part of the state_dict."""
+        table = torch.as_tensor(channel_map).to(torch.bool)
+        expected = (self.out_channels, self.in_channels // self.groups)
+        if table.shape != expected:
+            raise ValueError(
+                f"channel_map should be of size {expected}, (out_channels, in_channels "
+                f"/ groups), but got {tuple(table.shape)}"
+            )
+        table = table.to(self.weight.device)
+        self.register_buffer("channel_map", table, persistent=False)
+        self._mapped = True
 
     def _conv_forward(
         self, input: Tensor, weight: Tensor, bias: Tensor | None
@@ -79,10 +108,17 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
             self.groups,
             padding_mode=self.padding_mode,
             algorithm=self.algorithm,
+            flip=self.flip,
+            channel_map=self.channel_map if self._mapped else None,
         )
 
     def extra_repr(self) -> str:
         text = super().extra_repr()
+        if self.flip:
+            text += ", flip=True"
+        if self._mapped:
+            connections = int(self.channel_map.sum())
+            text += f", channel_map of {connections} connections"
         if self.algorithm is not None:
             text += f", algorithm={self.algorithm!r}"
         return text
@@ -123,6 +159,7 @@ class ConvTransposeBase(ConvBase, torch.nn.modules.conv._ConvTransposeNd):
             self.groups,
             self.dilation,
             algorithm=self.algorithm,
+            flip=self.flip,
         )
 
     def _padding_for(self, input: Tensor, output_size: list[int]) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """The convolution layers of torch.nn, computed by torchconv.
 
 Each class is torch.nn's own with another computation: same constructor (and the
-keyword-only `algorithm`), same parameters, initial weights, state_dict and repr; and
-`isinstance(layer, torch.nn.Conv2d)` holds. `padding` takes what
+keyword-only `algorithm`, `flip` and `channel_map`), same parameters, initial weights,
+state_dict and repr; and `isinstance(layer, torch.nn.Conv2d)` holds. `padding` takes what
 torchconv.functional takes: besides torch's, 'full', 'causal' and a (low, high) pair per
 dimension. A padding_mode other than 'zeros' makes no padded copy of the input.
 
@@ -14,7 +14,14 @@ from __future__ import annotations
 import torch
 
 from .. import functional as F
-from ._conv_base import ConvBase, ConvTransposeBase, Padding, PaddingMode, Size
+from ._conv_base import (
+    ChannelMap,
+    ConvBase,
+    ConvTransposeBase,
+    Padding,
+    PaddingMode,
+    Size,
+)
 
 __all__ = [
     "Conv1d",
@@ -32,6 +39,10 @@ class Conv1d(ConvBase, torch.nn.Conv1d):
     Args:
         algorithm: the algorithm to compute with, by name; None means "auto" or what
             a `with torchconv.algorithm(...)` around the call says.
+        flip: convolution as mathematics has it, the kernel flipped; torch's layers (and
+            this one, by default) compute cross-correlation.
+        channel_map: (out_channels, in_channels / groups), bool: which input channels
+            each output channel sees (None: all of its group).
     """
 
     _functional = staticmethod(F.conv1d)
@@ -51,6 +62,8 @@ class Conv1d(ConvBase, torch.nn.Conv1d):
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
+        channel_map: ChannelMap | None = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -65,6 +78,8 @@ class Conv1d(ConvBase, torch.nn.Conv1d):
             device=device,
             dtype=dtype,
             algorithm=algorithm,
+            flip=flip,
+            channel_map=channel_map,
         )
 
 
@@ -74,6 +89,10 @@ class Conv2d(ConvBase, torch.nn.Conv2d):
     Args:
         algorithm: the algorithm to compute with, by name; None means "auto" or what
             a `with torchconv.algorithm(...)` around the call says.
+        flip: convolution as mathematics has it, the kernel flipped; torch's layers (and
+            this one, by default) compute cross-correlation.
+        channel_map: (out_channels, in_channels / groups), bool: which input channels
+            each output channel sees (None: all of its group).
     """
 
     _functional = staticmethod(F.conv2d)
@@ -93,6 +112,8 @@ class Conv2d(ConvBase, torch.nn.Conv2d):
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
+        channel_map: ChannelMap | None = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -107,6 +128,8 @@ class Conv2d(ConvBase, torch.nn.Conv2d):
             device=device,
             dtype=dtype,
             algorithm=algorithm,
+            flip=flip,
+            channel_map=channel_map,
         )
 
 
@@ -116,6 +139,10 @@ class Conv3d(ConvBase, torch.nn.Conv3d):
     Args:
         algorithm: the algorithm to compute with, by name; None means "auto" or what
             a `with torchconv.algorithm(...)` around the call says.
+        flip: convolution as mathematics has it, the kernel flipped; torch's layers (and
+            this one, by default) compute cross-correlation.
+        channel_map: (out_channels, in_channels / groups), bool: which input channels
+            each output channel sees (None: all of its group).
     """
 
     _functional = staticmethod(F.conv3d)
@@ -135,6 +162,8 @@ class Conv3d(ConvBase, torch.nn.Conv3d):
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
+        channel_map: ChannelMap | None = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -149,13 +178,15 @@ class Conv3d(ConvBase, torch.nn.Conv3d):
             device=device,
             dtype=dtype,
             algorithm=algorithm,
+            flip=flip,
+            channel_map=channel_map,
         )
 
 
 class ConvTranspose1d(ConvTransposeBase, torch.nn.ConvTranspose1d):
     """A 1-d transposed convolution of (N, C, L) or (C, L).
 
-    See torch.nn.ConvTranspose1d; `algorithm` as in Conv1d.
+    See torch.nn.ConvTranspose1d; `algorithm` and `flip` as in Conv1d.
     """
 
     _functional = staticmethod(F.conv_transpose1d)
@@ -176,6 +207,7 @@ class ConvTranspose1d(ConvTransposeBase, torch.nn.ConvTranspose1d):
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
     ) -> None:
         super().__init__(
             in_channels,
@@ -191,13 +223,14 @@ class ConvTranspose1d(ConvTransposeBase, torch.nn.ConvTranspose1d):
             device=device,
             dtype=dtype,
             algorithm=algorithm,
+            flip=flip,
         )
 
 
 class ConvTranspose2d(ConvTransposeBase, torch.nn.ConvTranspose2d):
     """A 2-d transposed convolution of (N, C, H, W) or (C, H, W).
 
-    See torch.nn.ConvTranspose2d; `algorithm` as in Conv2d.
+    See torch.nn.ConvTranspose2d; `algorithm` and `flip` as in Conv2d.
     """
 
     _functional = staticmethod(F.conv_transpose2d)
@@ -218,6 +251,7 @@ class ConvTranspose2d(ConvTransposeBase, torch.nn.ConvTranspose2d):
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
     ) -> None:
         super().__init__(
             in_channels,
@@ -233,13 +267,14 @@ class ConvTranspose2d(ConvTransposeBase, torch.nn.ConvTranspose2d):
             device=device,
             dtype=dtype,
             algorithm=algorithm,
+            flip=flip,
         )
 
 
 class ConvTranspose3d(ConvTransposeBase, torch.nn.ConvTranspose3d):
     """A 3-d transposed convolution of (N, C, D, H, W) or (C, D, H, W).
 
-    See torch.nn.ConvTranspose3d; `algorithm` as in Conv3d.
+    See torch.nn.ConvTranspose3d; `algorithm` and `flip` as in Conv3d.
     """
 
     _functional = staticmethod(F.conv_transpose3d)
@@ -260,6 +295,7 @@ class ConvTranspose3d(ConvTransposeBase, torch.nn.ConvTranspose3d):
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
     ) -> None:
         super().__init__(
             in_channels,
@@ -275,4 +311,5 @@ class ConvTranspose3d(ConvTransposeBase, torch.nn.ConvTranspose3d):
             device=device,
             dtype=dtype,
             algorithm=algorithm,
+            flip=flip,
         )

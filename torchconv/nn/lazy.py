@@ -47,6 +47,7 @@ class LazyConv1d(torch.nn.LazyConv1d, Conv1d):  # type: ignore[misc]
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
     ) -> None:
         super().__init__(
             out_channels,
@@ -61,6 +62,8 @@ class LazyConv1d(torch.nn.LazyConv1d, Conv1d):  # type: ignore[misc]
             dtype,
         )
         self.algorithm = algorithm
+        if flip:
+            self.flip = True
 
 
 class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
@@ -82,6 +85,7 @@ class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
     ) -> None:
         super().__init__(
             out_channels,
@@ -96,6 +100,8 @@ class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
             dtype,
         )
         self.algorithm = algorithm
+        if flip:
+            self.flip = True
 
 
 class LazyConv3d(torch.nn.LazyConv3d, Conv3d):  # type: ignore[misc]
@@ -117,6 +123,7 @@ class LazyConv3d(torch.nn.LazyConv3d, Conv3d):  # type: ignore[misc]
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
     ) -> None:
         super().__init__(
             out_channels,
@@ -131,6 +138,8 @@ class LazyConv3d(torch.nn.LazyConv3d, Conv3d):  # type: ignore[misc]
             dtype,
         )
         self.algorithm = algorithm
+        if flip:
+            self.flip = True
 
 
 class LazyConvTranspose1d(  # type: ignore[misc]
@@ -155,6 +164,7 @@ class LazyConvTranspose1d(  # type: ignore[misc]
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
     ) -> None:
         super().__init__(
             out_channels,
@@ -170,6 +180,8 @@ class LazyConvTranspose1d(  # type: ignore[misc]
             dtype,
         )
         self.algorithm = algorithm
+        if flip:
+            self.flip = True
 
 
 class LazyConvTranspose2d(  # type: ignore[misc]
@@ -194,6 +206,7 @@ class LazyConvTranspose2d(  # type: ignore[misc]
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
     ) -> None:
         super().__init__(
             out_channels,
@@ -209,6 +222,8 @@ class LazyConvTranspose2d(  # type: ignore[misc]
             dtype,
         )
         self.algorithm = algorithm
+        if flip:
+            self.flip = True
 
 
 class LazyConvTranspose3d(  # type: ignore[misc]
@@ -233,6 +248,7 @@ class LazyConvTranspose3d(  # type: ignore[misc]
         dtype: torch.dtype | None = None,
         *,
         algorithm: str | None = None,
+        flip: bool = False,
     ) -> None:
         super().__init__(
             out_channels,
@@ -248,3 +264,5 @@ class LazyConvTranspose3d(  # type: ignore[misc]
             dtype,
         )
         self.algorithm = algorithm
+        if flip:
+            self.flip = True

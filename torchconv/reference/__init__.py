@@ -36,6 +36,7 @@ from .convolution import (
     conv_terms,
     conv_transpose,
     conv_weight_grad,
+    tiled_conv,
 )
 from .folding import (
     fold,
@@ -91,6 +92,7 @@ __all__ = [
     "table",
     "taps",
     "tensor",
+    "tiled_conv",
     "unfold",
     "zeros",
 ]

@@ -14,6 +14,7 @@ from ._tables import (
     conv_output_size,
     each,
     padding_pairs,
+    positions,
     source,
     table,
     taps,
@@ -143,3 +144,26 @@ def conv_transpose(
         dilation=dilation,
         groups=groups,
     )
+
+
+def tiled_conv(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Any
+) -> Tensor:
+    """y[n,k,o] = bias[o mod tile, k] + sum_{c,t} x[n, c, o*stride + t*dilation - low]
+    w[o mod tile, k,c,t]: each position takes the convolution with its own kernel.
+
+    weight is (*tile, K, C/groups, *kernel), bias (*tile, K); options as `conv`.
+    """
+    nd = x.dim() - 2
+    tile = tuple(weight.shape[:nd])
+    every = {
+        r: conv(x, weight[r], None if bias is None else bias[r], **options)
+        for r in positions(*tile)
+    }
+    size = every[(0,) * nd].shape
+    ys = {r: table(y) for r, y in every.items()}
+    y = {}
+    for index in positions(*size):
+        residue = tuple(o % t for o, t in zip(index[2:], tile, strict=True))
+        y[index] = ys[residue][index]
+    return tensor(y, size, x)
