@@ -26,8 +26,9 @@ from torch.profiler import ProfilerActivity, profile
 import torchconv
 import torchconv.functional as TF
 
-from . import report
-from .measure import difference, interleaved
+from .machine import environment
+from .measure import difference
+from .timing import interleaved
 
 Function = Callable[..., Tensor]
 
@@ -103,7 +104,34 @@ def tiled_cases() -> Iterator[Case]:
         )
 
 
-FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (local_cases, tiled_cases)
+def layer_cases() -> Iterator[Case]:
+    """Those convolutions of VGG-16 that a pooling follows, and its first."""
+    for c, k, size in (
+        (3, 64, 224),
+        (64, 64, 112),
+        (64, 128, 112),
+        (128, 128, 112),
+        (256, 256, 56),
+        (512, 512, 28),
+        (512, 512, 14),
+    ):
+        yield Case(
+            f"conv layer 3x3 {c}->{k}@{size} relu max2",
+            lambda x, w, b: F.max_pool2d(F.relu(F.conv2d(x, w, b, padding=1)), 2),
+            lambda x, w, b: TF.conv_layer2d(x, w, b, padding=1),
+            (
+                torch.randn(1, c, size, size),
+                torch.randn(k, c, 3, 3) / math.sqrt(9 * c),
+                torch.randn(k),
+            ),
+        )
+
+
+FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (
+    local_cases,
+    tiled_cases,
+    layer_cases,
+)
 
 
 def gradients(function: Function, tensors: tuple[Tensor, ...]) -> list[Tensor]:
@@ -131,7 +159,7 @@ def main(arguments: list[str]) -> int:
     torch.manual_seed(0)
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     command = f"python -m benchmarks.variants {' '.join(arguments)}".strip()
-    for name, value in report.environment(command).items():
+    for name, value in environment(command).items():
         console.print(f"{name}: {value}", soft_wrap=True, markup=False)
     table = Table(title=f"torchconv {torchconv.__version__} against compositions")
     for column in (
@@ -156,21 +184,25 @@ def main(arguments: list[str]) -> int:
             if not all(difference(a, b) < 1e-4 for a, b in results):
                 wrong.append(case.name)
             with torch.no_grad():
-                pair = interleaved(
-                    lambda f=theirs, t=tensors: f(*t),
-                    lambda f=ours, t=tensors: f(*t),
+                forward = interleaved(
+                    {
+                        "theirs": lambda _, f=theirs, t=tensors: f(*t),
+                        "ours": lambda _, f=ours, t=tensors: f(*t),
+                    },
                     options.budget,
                 )
                 memory = [allocated(f, tensors) for f in (theirs, ours)]
             both = interleaved(
-                lambda f=theirs, t=tensors: gradients(f, t),
-                lambda f=ours, t=tensors: gradients(f, t),
+                {
+                    "theirs": lambda _, f=theirs, t=tensors: gradients(f, t),
+                    "ours": lambda _, f=ours, t=tensors: gradients(f, t),
+                },
                 options.budget,
             )
             row = [case.name]
-            for p in (pair, both):
-                row += [f"{p.torch * 1e3:.3f}", f"{p.torchconv * 1e3:.3f}"]
-                row.append(f"{p.speedup:.2f}")
+            for times in (forward, both):
+                one, other = times["theirs"].median, times["ours"].median
+                row += [f"{one * 1e3:.3f}", f"{other * 1e3:.3f}", f"{one / other:.2f}"]
             table.add_row(*row, *(f"{m:.1f}" for m in memory))
     console.print(table)
     if wrong:

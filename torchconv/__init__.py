@@ -8,22 +8,34 @@ from . import functional, nn
 from ._config import algorithm, allow_winograd
 from ._extension import available
 from ._version import __version__
+from .analysis import Analysis, analyze
 from .autotune import autotune
 from .convert import ConversionReport, conversion_report, convert, revert
+from .equivariance import equivariance_error, invariance_curve
 from .explain import Explanation, explain
+from .functional import convolve, correlate
+from .matrix import conv_matrix, matrix_picture
 
 __all__ = [
+    "Analysis",
     "ConversionReport",
     "Explanation",
     "__version__",
     "algorithm",
     "allow_winograd",
+    "analyze",
     "autotune",
     "available",
+    "conv_matrix",
     "conversion_report",
     "convert",
+    "convolve",
+    "correlate",
+    "equivariance_error",
     "explain",
     "functional",
+    "invariance_curve",
+    "matrix_picture",
     "nn",
     "revert",
 ]

@@ -60,7 +60,9 @@ def _convolve(
     name: str, u: Tensor, w: Tensor, mode: str, dims: int, flip: bool
 ) -> Tensor:
     if mode not in _MODES:
-        raise ValueError(f"{name}(): mode must be one of {_MODES}, but got mode={mode!r}")
+        raise ValueError(
+            f"{name}(): mode must be one of {_MODES}, but got mode={mode!r}"
+        )
     if dims not in _CONV:
         raise ValueError(f"{name}(): dims must be 1, 2 or 3, but got dims={dims!r}")
     for label, t in (("u", u), ("w", w)):
