@@ -42,10 +42,17 @@ TESTS = (
     "test_maxout.py",
     "test_autograd.py",
     "test_memory_format.py",
-    "test_conv_parity.py",
+    "test_cuda_conv.py",
 )
 # What compute-sanitizer watches, which slows kernels down many times.
-WATCHED = ("tests/test_cuda.py", "-k", "every_operator")
+WATCHED = (
+    "tests/test_cuda.py",
+    "tests/test_cuda_conv.py",
+    "-k",
+    "every_operator or (every_pass and (two_tiles or sums_in_parts or dw_small))",
+    "--device",
+    "cuda",
+)
 
 CONV_PASSES = "fwd,input_grad,weight_grad"
 LARGE = ("--batch", "0", "--max-gflop", "2000", "--max-gib", "6")
