@@ -28,7 +28,11 @@ def stages(x: Tensor, layer: Any, nd: int, detect: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("nd", SHAPES)
-@pytest.mark.parametrize("detector", [*DETECTORS, None, torch.sin], ids=str)
+@pytest.mark.parametrize(
+    "detector",
+    [*DETECTORS, None, torch.sin],
+    ids=lambda d: getattr(d, "__name__", str(d)),
+)
 @pytest.mark.parametrize("pool", ["max", "avg", None], ids=str)
 def test_three_stages(nd: int, detector: Any, pool: str | None) -> None:
     kind = per_rank("ConvLayer", nd, nn)

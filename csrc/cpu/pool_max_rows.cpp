@@ -147,6 +147,10 @@ class ValueKernel : public Rows<S> {
     const int64_t taps = this->taps_;
     reduce_ = next ? &ValueKernel::reduce_rows<1, 0>
                    : &ValueKernel::reduce_rows<2, 0>;
+    // Of stride 2, windows of two or three taps are neighbours' (along()).
+    if (!next && this->dilation_ != 1) {
+      return;
+    }
     if (taps == 2) {
       reduce_ = next ? &ValueKernel::reduce_rows<1, 2>
                      : &ValueKernel::reduce_rows<2, 2>;
