@@ -205,10 +205,10 @@ def test_tf32_rounds_the_factors() -> None:
         assert isinstance(result, Tensor)
         error = (result.double() - expected[name]).abs()
         assert bool((error <= 2**-9 * magnitude[name]).all()), name
-        assert float(error.max()) > 2**-20, f"{name}: float32 after all"
+        assert float(error.max()) > 2**-11, f"{name}: float32 after all"
     strict = conv_passes(problem, x, w, b, grad, "implicit_gemm")["forward"]
     assert isinstance(strict, Tensor)
-    assert float((strict.double() - expected["forward"]).abs().max()) < 2**-15
+    assert float((strict.double() - expected["forward"]).abs().max()) < 2**-13
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
