@@ -338,6 +338,10 @@ BLOCKS = [
     _conv("many_samples", (70, 3, 6, 7), 5, 3, padding=1),
     _conv("many_taps", (1, 2, 40, 41), 3, 31, padding=15),
     _conv("deep_and_wide", (1, 200, 7, 33), 40, 3, padding=1),
+    # Enough padding and work for direct to skip what only sees zeros.
+    _conv("padded_plane", (1, 64, 20, 22), 20, 3, padding=2, dilation=2),
+    _conv("padded_volume", (1, 32, 6, 8, 9), 16, 3, padding=1),
+    _conv("padded_rows", (1, 300, 14, 18), 20, 3, padding=6, dilation=6),
 ]
 
 CONVS = [*REAL, *TILES, *OPTIONS, *PADDED, *BLOCKS]
