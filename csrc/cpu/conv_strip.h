@@ -32,7 +32,7 @@ struct StripJob {
   int64_t parts; // of the reduction, each a pass over the pixels of a block
   const StripJob* whole; // whose packed weights this job reads a part of
 
-  // whole: the job of the uncut runs, if these are cuts that skip padding.
+  // whole: the job with all taps, if this is one of several with some of them.
   StripJob(
       const GatherView& v,
       const AxisRun& r0,
@@ -156,17 +156,16 @@ struct StripJob {
 
   // Which steps of the whole job's reduction these are.
   void whole_steps(int64_t* step) const {
-    int64_t first[3];
-    for (int d = 0; d < 3; ++d) {
-      first[d] = (run[d].t0 - whole->run[d].t0) / run[d].tstep;
-    }
+    const auto tap = [&](int d, int64_t j) {
+      const AxisRun& all = whole->run[d];
+      return (run[d].t0 + j * run[d].tstep - all.t0) / all.tstep;
+    };
     each_reduction(
         v.red, run, inner, [&](int64_t c, int64_t j0, int64_t j1, int64_t j2) {
-          const int64_t tap =
-              ((first[0] + j0) * whole->run[1].taps + first[1] + j1) *
+          const int64_t t = (tap(0, j0) * whole->run[1].taps + tap(1, j1)) *
                   whole->run[2].taps +
-              first[2] + j2;
-          *step++ = inner ? tap * v.red + c : c * whole->taps + tap;
+              tap(2, j2);
+          *step++ = inner ? t * v.red + c : c * whole->taps + t;
         });
   }
 

@@ -107,7 +107,7 @@ bool cut_padding(GatherView& v) {
   skip_padding(v, 2, 0.08, 6);
   const double products = 1.0 * run[0].count * run[1].count * run[2].count *
       v.lanes * v.p.groups * whole.n;
-  if (products < 1e6 * job_count(v)) {
+  if (products < 5e5 * job_count(v)) {
     for (int d = 0; d < 3; ++d) {
       v.runs[d] = {run[d]};
     }
@@ -122,25 +122,53 @@ int64_t padded_lanes(const GatherView& v) {
   return (v.lanes + L - 1) / L * L;
 }
 
+// The view whose one job has all taps of the phases of input_grad, if all of
+// those are strips: they share its packed weights, since packing every second
+// or third tap is slow. Only its taps count.
+template <typename S>
+bool join_phases(const GatherView& v, GatherView& whole) {
+  if (v.pass != Pass::input_grad || job_count(v) < 2) {
+    return false;
+  }
+  bool strips = true;
+  each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+    strips = strips && method<S>(true, v, r0, r1, r2) == Method::strip;
+  });
+  for (int d = 0; d < 3 && strips; ++d) {
+    AxisRun all = v.runs[d][0];
+    for (const AxisRun& run : v.runs[d]) {
+      all.count = std::max(all.count, run.count);
+    }
+    all.t0 = 0;
+    all.tstep = 1;
+    all.taps = v.p.kernel[d];
+    whole.runs[d] = {all};
+  }
+  return strips;
+}
+
 // How the jobs of a gather lie in the workspace.
 template <typename S>
 struct GatherPlan {
   using A = acc_t<S>;
   GatherView v, whole_view;
-  bool strips, cut;
+  bool strips;
+  bool cut; // jobs are strips that share the weights of whole()
   int threads;
 
   GatherPlan(const ConvProblem& p, Pass pass, bool strips, int threads)
       : v(strip_view<S>(p, pass, strips)),
         whole_view(v),
         strips(strips),
-        cut(strips && cut_padding<S>(v)),
+        cut(strips && (cut_padding<S>(v) || join_phases<S>(v, whole_view))),
         threads(threads) {}
   GatherPlan(const GatherPlan&) = delete;
 
   StripJob<S> whole() const {
     const GatherView& w = whole_view;
-    return StripJob<S>(w, w.runs[0][0], w.runs[1][0], w.runs[2][0], threads);
+    StripJob<S> job(w, w.runs[0][0], w.runs[1][0], w.runs[2][0], threads);
+    job.private_panels = false;
+    return job;
   }
   int64_t bias_size() const {
     return v.p.groups * padded_lanes<S>(v);
