@@ -78,13 +78,20 @@ double cost(const ConvProblem& problem, Pass pass) {
   const bool inner = (swapped ? p.y : p.x).c == 1;
   const bool outer = (swapped ? p.x : p.y).c == 1;
   const double product = red * pieces * vectors;
+  // Half types are converted on the way, and weights of input_grad, whose lanes
+  // lie apart in contiguous weights, one by one.
+  const bool half_type = p.dtype != DType::f32;
+  const double in = half_type ? 13 : inner ? 5 : 11;
+  const double out = outer ? (half_type ? 8 : 4.5) : (half_type ? 12 : 10);
+  const double convert = !half_type || pass == Pass::weight_grad ? 0
+      : swapped && p.w.c != 1                                    ? 500
+                                                                 : 100;
   double operations = tiles *
       (points * product * (vectors > 1 ? 1.0 : 1.2) +
-       blocks * pieces * points * (inner ? 5 : 11) +
-       vectors * points * (outer ? 4.5 : 10));
+       blocks * pieces * points * in + vectors * points * out);
   const double times =
       pass == Pass::weight_grad ? 1 + std::floor(tiles / 64) : 1;
-  operations += times * product * (points * 4 + 80);
+  operations += times * product * (points * 4 + 80 + convert);
   return p.groups * (operations * L / fma_rate(p.dtype) + 1000);
 }
 
