@@ -202,7 +202,7 @@ class Analysis:
         fields: dict[tuple[int, ...], LayerAnalysis] = {}
         for x in self.layers:
             if x.field is not None and len(x.output_size) == 4:
-                fields[x.field.size] = x  # the last layer that has this size
+                fields.setdefault(x.field.size, x)  # the first layer of this size
         colours = plt.get_cmap("plasma")
         for i, x in enumerate(fields.values()):
             assert x.field is not None

@@ -83,7 +83,7 @@ def collect() -> dict[str, Any]:
     }
     found["operators"] = operators()
     # Every pass of a convolution may take any row; the others have one kernel each.
-    convs = [name for name in operators() if "conv" in name]
+    convs = [name for name in operators() if name.startswith("conv_")]
     found["algorithms"] = {name: binary.conv_algorithms("cpu") for name in convs}
     if binary.build_info()["cuda"]:
         found["cuda"]["algorithms"] = {
