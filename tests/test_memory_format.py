@@ -357,6 +357,19 @@ def test_pool_of_any_strides(problem: shapes.Pool) -> None:
                     assert not wrong, f"gradient of {what}, {how}, {gl}, {isa}: {wrong}"
 
 
+@pytest.mark.parametrize("nd", [2, 3])
+@pytest.mark.parametrize("name", ["max_pool", "avg_pool", "adaptive_max_pool"])
+def test_pool_of_an_unbatched_channels_last_input(name: str, nd: int) -> None:
+    """torch's 3-d max pooling keeps the format there, no other one does."""
+    x = normal((2, 4, *(6, 5, 4)[:nd]), torch.float32)
+    one = x.contiguous(memory_format=memory_format_of(nd))[0]
+    for view in (one, one.contiguous(), one[:1], one[..., ::2, :]):
+        expected = per_rank(name, nd, F)(view, 2)
+        found = per_rank(name, nd, TF)(view, 2)
+        torch.testing.assert_close(found, expected)
+        assert found.stride() == expected.stride()
+
+
 @pytest.mark.usefixtures("kernel_device")
 @pytest.mark.parametrize("nd", [1, 2, 3])
 def test_unpool_strides(nd: int) -> None:

@@ -37,6 +37,23 @@ def suggests_channels_last(size: Sequence[int], stride: Sequence[int]) -> bool:
     return True
 
 
+def gapless_channels_last(size: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether an unbatched (C, ...) tensor is contiguous with its channels innermost,
+    and not in the usual order."""
+    dims = len(size)
+
+    def gapless(order: Sequence[int]) -> bool:
+        step: int = 1
+        for d in order:
+            if size[d] != 1 and stride[d] != step:
+                return False
+            step = step * size[d]
+        return True
+
+    usual = range(dims - 1, -1, -1)
+    return not gapless(usual) and gapless((0, *range(dims - 1, 0, -1)))
+
+
 def lifted(values: Sequence[int], last_stride: int | None = None) -> tuple[int, ...]:
     """Sizes (or strides) of a 1-d problem after ``unsqueeze(-2)``."""
     new = 1 if last_stride is None else last_stride

@@ -24,7 +24,11 @@ from ._args import (
     shape_text,
 )
 from ._conv_args import Spec, effective_kernel
-from ._layout import suggests_channels_last, suggests_channels_last_1d
+from ._layout import (
+    gapless_channels_last,
+    suggests_channels_last,
+    suggests_channels_last_1d,
+)
 
 MAX_POOL_DTYPES = FLOATING | INTEGERS
 AVG_POOL_DTYPES = FLOATING | {torch.int64}
@@ -199,6 +203,8 @@ def max_pool_plan(
     _check_output(name, nd, x.size, out)
     check_input(name, x, MAX_POOL_DTYPES)
     channels_last = keeps_format(nd, x, unbatched)
+    if nd == 3 and unbatched:  # here ATen looks at the strides without the batch too
+        channels_last = gapless_channels_last(x.size, x.stride)
     args = (kernel, steps, pads, dilations, bool(ceil_mode), channels_last)
     return PoolPlan(unbatched, runs_as_2d(nd, x, unbatched), args)
 
