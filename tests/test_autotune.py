@@ -124,7 +124,10 @@ def test_max_workspace_bounds_the_candidates() -> None:
     # A wider limit has more candidates: it measures again.
     with autotune():
         F.conv2d(x, w, padding=1)
-        assert set(autotune.measurements[key_of("forward")]) == set(sizes)
+        measured = set(autotune.measurements[key_of("forward")])
+    # Rows that "auto" may not take, such as winograd where it is off, are explained
+    # and not measured.
+    assert allowed < measured <= set(sizes)
     autotune.forget()
     with autotune(max_workspace=0):  # nothing is allowed: the planner decides
         F.conv2d(x, w, padding=1)
