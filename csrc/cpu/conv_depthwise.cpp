@@ -34,7 +34,8 @@ StripShape active_strip_shape(const ConvProblem& p, Pass pass) {
 }
 
 int64_t strip_workspace(const ConvProblem& p, Pass pass, int threads) {
-  return strip_scratch(active_strip_shape(p, pass)).bytes * threads;
+  const StripShape s = active_strip_shape(p, pass);
+  return s.in_place ? 0 : strip_scratch(s).bytes * threads;
 }
 
 double strip_cost(const ConvProblem& p, Pass pass) {
@@ -68,6 +69,9 @@ void strip_run(
     const ConvTensors& t,
     void* workspace) {
   const StripShape s = active_strip_shape(p, pass);
+  if (s.in_place) {
+    return run_depthwise_rows(s, t);
+  }
   switch (p.dtype) {
     case DType::f32:
       return TC_DISPATCH(run_strips<float>)(s, t, workspace);

@@ -7,6 +7,9 @@
 namespace torchconv {
 namespace cpu {
 
+// About so many multiply-adds are worth handing to another thread.
+constexpr int64_t kGrainWork = 100000;
+
 StripShape active_strip_shape(const ConvProblem& p, Pass pass);
 
 // The answers of a row of the table.
@@ -17,6 +20,9 @@ void strip_run(
     Pass pass,
     const ConvTensors& t,
     void* workspace);
+
+// Problems whose shape says in_place (conv_depthwise_rows.cpp).
+void run_depthwise_rows(const StripShape& s, const ConvTensors& t);
 
 } // namespace cpu
 } // namespace torchconv

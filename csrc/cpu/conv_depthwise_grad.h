@@ -7,6 +7,20 @@ namespace cpu {
 namespace TC_ISA {
 namespace {
 
+// The sum of a vector, halves onto halves: the error of a pairwise sum.
+template <typename A>
+inline A sum_lanes(const A* v) {
+  constexpr int L = kLanes<A>;
+  A lane[L];
+  store(lane, load(v));
+  for (int h = L / 2; h > 0; h /= 2) {
+    for (int l = 0; l < h; ++l) {
+      lane[l] += lane[l + h];
+    }
+  }
+  return lane[0];
+}
+
 template <typename S, bool Channels>
 class WeightGrad {
   using A = acc_t<S>;
@@ -173,15 +187,8 @@ class WeightGrad {
         const int64_t wide = left >= 4 ? 4 : left >= 2 ? 2 : 1;
         for (int64_t i = 0; i < total; ++i) {
           for (int64_t j = 0; j < wide; ++j, sum += L) {
-            // Halves onto halves: the error of a pairwise sum.
-            A lane[L];
-            store(lane, load(sum));
-            for (int h = L / 2; h > 0; h /= 2) {
-              for (int l = 0; l < h; ++l) {
-                lane[l] += lane[l + h];
-              }
-            }
-            to[(g * s.dest_group + k + j) * ws.n + taps.weight[i]] = S(lane[0]);
+            to[(g * s.dest_group + k + j) * ws.n + taps.weight[i]] =
+                S(sum_lanes(sum));
           }
         }
         k += wide;

@@ -123,9 +123,90 @@ void for_rows(
   }
 }
 
+// Lanes lo <= l < hi of p; the others are zero and not read.
+template <typename S>
+inline Vec<acc_t<S>> load_between(const S* p, int64_t lo, int64_t hi) {
+  using A = acc_t<S>;
+  constexpr int L = kLanes<A>;
+  if (lo <= 0 && hi >= L) {
+    return load_as(p);
+  }
+  const int first =
+      static_cast<int>(std::min<int64_t>(std::max<int64_t>(lo, 0), L));
+  const int last =
+      static_cast<int>(std::max<int64_t>(std::min<int64_t>(hi, L), first));
+#if defined(TC_AVX512)
+  const uint32_t mask = ((1u << last) - 1u) & ~((1u << first) - 1u);
+  if constexpr (sizeof(S) == 4) {
+    return (Vec<A>)_mm512_maskz_loadu_epi32(static_cast<__mmask16>(mask), p);
+  } else if constexpr (sizeof(S) == 8) {
+    return (Vec<A>)_mm512_maskz_loadu_epi64(static_cast<__mmask8>(mask), p);
+  } else {
+    S lanes[L];
+    const __m256i bits =
+        _mm256_maskz_loadu_epi16(static_cast<__mmask16>(mask), p);
+    std::memcpy(lanes, &bits, sizeof(bits));
+    return load_as(lanes);
+  }
+#elif defined(TC_AVX2)
+  if constexpr (sizeof(S) == 4) {
+    const Vec<int32_t> lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    return (Vec<A>)_mm256_maskload_epi32(
+        reinterpret_cast<const int*>(p),
+        (__m256i)((lane >= first) & (lane < last)));
+  } else if constexpr (sizeof(S) == 8) {
+    const Vec<int64_t> lane = {0, 1, 2, 3};
+    return (Vec<A>)_mm256_maskload_epi64(
+        reinterpret_cast<const long long*>(p),
+        (__m256i)((lane >= first) & (lane < last)));
+  }
+#endif
+  alignas(kVectorBytes) S lanes[L] = {};
+  for (int l = first; l < last; ++l) {
+    lanes[l] = p[l];
+  }
+  return load_as(lanes);
+}
+
+// Whether rows are packed by vectors: their elements are neighbours, or every
+// other one, and what lies outside is zero.
+inline bool by_vectors(const RowMap& m) {
+  return m.mode == PaddingMode::zeros && m.step == 1 && m.scale <= 2;
+}
+
+// Two rows from one of stride 2: the elements at m.at + 2 e, and those after
+// them. The second may be null.
+template <typename S>
+void pack_halves(const RowMap& m, const S* src, acc_t<S>* even, acc_t<S>* odd) {
+  using A = acc_t<S>;
+  constexpr int L = kLanes<A>;
+  for (int64_t e = 0; e < m.n; e += L) {
+    const int64_t at = m.at + 2 * e;
+    const Vec<A> a = load_between(src + at, -at, m.size - at);
+    const Vec<A> b = load_between(src + at + L, -at - L, m.size - at - L);
+    const int lanes = static_cast<int>(std::min<int64_t>(L, m.n - e));
+    store_lanes(even + e, every_other<0, A>(a, b), lanes);
+    if (odd != nullptr) {
+      store_lanes(odd + e, every_other<1, A>(a, b), lanes);
+    }
+  }
+}
+
 template <typename S>
 void pack_row(const RowMap& m, const S* src, acc_t<S>* dst) {
   using A = acc_t<S>;
+  constexpr int L = kLanes<A>;
+  if (by_vectors(m)) {
+    if (m.scale == 2) {
+      return pack_halves<S>(m, src, dst, nullptr);
+    }
+    // The last vector may write beyond the row's end: into the next one, which
+    // is written later.
+    for (int64_t e = 0; e < m.n; e += L) {
+      store(dst + e, load_between(src + m.at + e, m.inside - e, m.outside - e));
+    }
+    return;
+  }
   const auto edge = [&](int64_t e) {
     const int64_t i = source_index(m.at + e * m.scale, m.size, m.mode);
     dst[e] = i < 0 ? A(0) : static_cast<A>(src[i * m.step]);
@@ -221,6 +302,20 @@ void pack_positions(
       for (int64_t s1 = 0; s1 < s.slots[1]; ++s1) {
         for (int64_t s2 = 0; s2 < s.slots[2]; ++s2, strip += slot_size) {
           const RowMap m(s, b, s2);
+          if (s.slots[2] == 2 && by_vectors(m)) { // stride 2: both at once
+            for_rows(s, b, s0, s1, [&](int64_t e, int64_t offset) {
+              acc_t<S>* even = strip + e * s.extent[2];
+              if (offset < 0) {
+                fill_zero(even, m.n);
+                fill_zero(even + slot_size, m.n);
+              } else {
+                pack_halves(m, src + offset, even, even + slot_size);
+              }
+            });
+            ++s2;
+            strip += slot_size;
+            continue;
+          }
           for_rows(s, b, s0, s1, [&](int64_t e, int64_t offset) {
             if (offset < 0) {
               fill_zero(strip + e * s.extent[2], m.n);
@@ -265,9 +360,15 @@ void pack_channels(
             edge(e);
           }
           const S* at = row + (m.at + m.inside * m.scale) * m.step;
-          for (int64_t e = m.inside; e < m.outside; ++e) {
-            store(dst + e * L, load_lanes(at, lanes));
-            at += m.scale * m.step;
+          const int64_t step = m.scale * m.step;
+          if (lanes == L) {
+            for (int64_t e = m.inside; e < m.outside; ++e, at += step) {
+              store(dst + e * L, load_as(at));
+            }
+          } else {
+            for (int64_t e = m.inside; e < m.outside; ++e, at += step) {
+              store(dst + e * L, load_as_partial(at, lanes));
+            }
           }
           for (int64_t e = m.outside; e < m.n; ++e) {
             edge(e);

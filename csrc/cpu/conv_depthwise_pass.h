@@ -7,9 +7,6 @@ namespace cpu {
 namespace TC_ISA {
 namespace {
 
-// About so many multiply-adds are worth handing to another thread.
-constexpr int64_t kGrainWork = 100000;
-
 // Forward and input_grad of one type and lane order.
 template <typename S, bool Channels>
 class Correlation {

@@ -98,6 +98,32 @@ bool worth_flat(const StripShape& s) {
       vectors * (s.pass == Pass::weight_grad ? 11 : 8);
 }
 
+// Whether rows can be read, and are worth reading, where they lie: small
+// kernels over zero padding, one source channel per result.
+bool worth_in_place(const StripShape& s) {
+  const ConvProblem& p = s.p;
+  const bool masks = s.lanes * compute_size(p.dtype) >= 32; // AVX2 has them
+  const int64_t stride = p.stride[2];
+  const bool fits = p.kernel[1] <= 7 && p.kernel[1] % 2 == 1 &&
+      p.kernel[2] <= 7 && (p.stride[1] == stride || p.out[1] == 1) &&
+      p.dilation[1] == 1 && p.dilation[2] == 1 &&
+      (stride == 1 || (stride == 2 && s.pass == Pass::forward)) &&
+      (s.pass != Pass::input_grad || p.stride[0] == 1);
+  if (!masks || !fits || s.mode != PaddingMode::zeros || s.folds ||
+      dtype_size(p.dtype) != compute_size(p.dtype) || p.in_group() != 1 ||
+      (p.out_group() != 1 && s.pass == Pass::input_grad) ||
+      s.source.stride.s[2] != 1 || s.dest.stride.s[2] != 1) {
+    return false;
+  }
+  const int64_t vectors = ceil_div(s.dest.size[2], s.lanes);
+  if (s.pass == Pass::weight_grad) {
+    // The sum over the lanes at the end is worth its time on large planes.
+    return p.batch * p.out[0] * p.out[1] * vectors >= p.taps();
+  }
+  // Short rows leave lanes empty: many taps are worth turning planes then.
+  return s.dest.size[2] * 2 >= s.lanes || p.taps() < 25;
+}
+
 // Whether channels are worth bringing into the lanes.
 bool worth_staging(const StripShape& s) {
   const double bytes = static_cast<double>(pixels(s.source) + pixels(s.dest)) *
@@ -138,7 +164,8 @@ StripShape strip_shape(const ConvProblem& problem, Pass pass, int lanes) {
     padded |= p.low[d] != 0 || p.high[d] != 0;
   }
   s.folds = backward && padded && p.mode != PaddingMode::zeros;
-  s.channel_lanes = p.in_group() == 1 && p.out_group() == 1 &&
+  s.in_place = worth_in_place(s);
+  s.channel_lanes = !s.in_place && p.in_group() == 1 && p.out_group() == 1 &&
       p.groups * 3 >= s.lanes &&
       ((p.x.c == 1 && p.y.c == 1) || worth_staging(s));
   s.staged_source = s.channel_lanes && s.source.stride.c != 1;
@@ -184,6 +211,9 @@ StripShape strip_shape(const ConvProblem& problem, Pass pass, int lanes) {
   }
   choose_blocks(s);
   s.flat = worth_flat(s);
+  if (!s.channel_lanes && !s.flat) {
+    s.extent[2] = round_up(s.extent[2], lanes); // rows begin at cache lines
+  }
   return s;
 }
 

@@ -55,6 +55,7 @@ inline int64_t pixels(const Planes& p) {
 struct StripShape {
   ConvProblem p; // simplified
   Pass pass;
+  bool in_place; // no strips: rows are read where they lie
   bool channel_lanes; // else the lanes are positions
   bool flat; // the rows of a block are computed as one, gaps included
   bool folds; // input_grad through a padded plane

@@ -78,7 +78,8 @@ void tap_tile(const TapTile<A>& t, const A* src, A* out, bool last) {
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) {
-        const Vec<A> x = load(s + r * t.src_row + v * L);
+        const Vec<A> loaded = load(s + r * t.src_row + v * L);
+        const Vec<A> x = K > 1 ? held<A>(loaded) : loaded;
 #pragma GCC unroll 16
         for (int k = 0; k < K; ++k) {
           acc[k][r][v] += w[k] * x;
@@ -110,7 +111,7 @@ void run_tile(const TapTile<A>& t, const A* src, A* out, bool last) {
     for (int i = 0; i < R - 1; ++i, s += t.src_row) {
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) {
-        x[v] = load(s + v * L);
+        x[v] = held<A>(load(s + v * L));
       }
 #pragma GCC unroll 16
       for (int r = 0; r <= i; ++r) {
@@ -124,7 +125,7 @@ void run_tile(const TapTile<A>& t, const A* src, A* out, bool last) {
     for (int64_t i = R - 1; i < t.run; ++i, s += t.src_row) {
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) {
-        x[v] = load(s + v * L);
+        x[v] = held<A>(load(s + v * L));
       }
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
@@ -139,7 +140,7 @@ void run_tile(const TapTile<A>& t, const A* src, A* out, bool last) {
     for (int i = 1; i < R; ++i, s += t.src_row) {
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) {
-        x[v] = load(s + v * L);
+        x[v] = held<A>(load(s + v * L));
       }
 #pragma GCC unroll 16
       for (int r = i; r < R; ++r) {
@@ -253,11 +254,12 @@ void grad_tile(const GradTile<A>& t, const A* x, const A* gy, A* sum) {
       Vec<A> g[K];
 #pragma GCC unroll 16
       for (int k = 0; k < K; ++k) {
-        g[k] = load(gv + k * t.gy_channel);
+        g[k] = held<A>(load(gv + k * t.gy_channel));
       }
 #pragma GCC unroll 16
       for (int i = 0; i < T; ++i) {
-        const Vec<A> xi = load(xv + offset[i]);
+        const Vec<A> loaded = load(xv + offset[i]);
+        const Vec<A> xi = K > 1 ? held<A>(loaded) : loaded;
 #pragma GCC unroll 16
         for (int k = 0; k < K; ++k) {
           acc[i][k] += g[k] * xi;
@@ -269,7 +271,7 @@ void grad_tile(const GradTile<A>& t, const A* x, const A* gy, A* sum) {
       Vec<A> g[K];
 #pragma GCC unroll 16
       for (int k = 0; k < K; ++k) {
-        g[k] = load(gv + k * t.gy_channel);
+        g[k] = held<A>(load(gv + k * t.gy_channel));
       }
 #pragma GCC unroll 16
       for (int i = 0; i < T; ++i) {

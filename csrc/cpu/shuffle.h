@@ -1,4 +1,4 @@
-// Lanes changing places; read once per instruction set, after simd.h (no
+// Vectors kept in registers, and lanes changing places; read once per instruction set, after simd.h (no
 // #pragma once on purpose: see foreach_isa.h). The file that reads it includes
 // <type_traits> and <utility> itself.
 
@@ -6,6 +6,19 @@ namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
 namespace {
+
+// Keeps a loaded vector in a register. Without it the compiler makes the load
+// an operand of every multiply-add that uses the vector; most of these loads
+// straddle two cache lines, and the tile then waits for them.
+template <typename A>
+inline Vec<A> held(Vec<A> v) {
+#if defined(TC_AVX512)
+  __asm__("" : "+v"(v));
+#elif defined(__x86_64__)
+  __asm__("" : "+x"(v));
+#endif
+  return v;
+}
 
 // The integer as wide as A.
 template <typename A>
