@@ -256,7 +256,7 @@ def _check_padding_mode(
             )
 
 
-def _batched(x: Spec, unbatched: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def batched(x: Spec, unbatched: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Size and stride after unsqueeze(0)."""
     if not unbatched:
         return x.size, x.stride
@@ -304,7 +304,7 @@ def conv_plan(
     _check_positive("stride", stride, "stride")
     _check_positive("dilation", dilation, "dilation")
     _check_groups(w, groups)
-    x_size, x_stride = _batched(x, unbatched)
+    x_size, x_stride = batched(x, unbatched)
     if x_size[1] != w.size[1] * groups:
         raise RuntimeError(
             f"Given groups={groups}, weight of size {shape_text(w.size)}, expected "
@@ -378,7 +378,7 @@ def conv_transpose_plan(
     _check_positive("stride", stride, "stride")
     _check_positive("dilation", dilation, "dilation")
     _check_groups(w, groups)
-    x_size, x_stride = _batched(x, unbatched)
+    x_size, x_stride = batched(x, unbatched)
     if x_size[1] != w.size[0]:
         raise RuntimeError(
             f"Given transposed=1, weight of size {shape_text(w.size)}, expected "

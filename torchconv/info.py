@@ -23,6 +23,9 @@ import torch
 from . import _extension
 from ._version import __version__
 
+# The operators that choose among the algorithms.
+_PASSES = frozenset({"conv_forward", "conv_input_grad", "conv_weight_grad"})
+
 
 def cpu_model() -> str:
     """The processor's name, as the system tells it."""
@@ -83,7 +86,7 @@ def collect() -> dict[str, Any]:
     }
     found["operators"] = operators()
     # Every pass of a convolution may take any row; the others have one kernel each.
-    convs = [name for name in operators() if name.startswith("conv_")]
+    convs = [name for name in operators() if name in _PASSES]
     found["algorithms"] = {name: binary.conv_algorithms("cpu") for name in convs}
     if binary.build_info()["cuda"]:
         found["cuda"]["algorithms"] = {

@@ -4,10 +4,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/conv.h"
+#include "bindings/conv_prepared.h"
 #include "core/parallel.h"
 #include "core/planner.h"
 #include "core/tuner.h"
@@ -112,15 +115,6 @@ std::vector<std::string> conv_algorithms(const std::string& device) {
   return names;
 }
 
-Strides strides_of(const Ints& v) {
-  Strides s = {v.at(0), v.at(1), {0, 0, 0}};
-  const int nd = static_cast<int>(v.size()) - 2;
-  for (int d = 0; d < nd; ++d) {
-    s.s[3 - nd + d] = v[d + 2];
-  }
-  return s;
-}
-
 DType parse_dtype(const std::string& name) {
   for (const DType t :
        {DType::f32, DType::f64, DType::f16, DType::bf16, DType::i64}) {
@@ -156,6 +150,71 @@ void tell_python(const py::function& told) {
       error.discard_as_unraisable("torchconv.autotune");
     }
   });
+}
+
+ScalarType scalar_type(DType t) {
+  switch (t) {
+    case DType::f64:
+      return ScalarType::Double;
+    case DType::f16:
+      return ScalarType::Half;
+    case DType::bf16:
+      return ScalarType::BFloat16;
+    case DType::i64:
+      return ScalarType::Long;
+    default: // parse_dtype knows no other
+      return ScalarType::Float;
+  }
+}
+
+// The arguments of conv_forward, conv_input_grad or conv_weight_grad, the
+// tensors described; result_size is empty for forward.
+std::unique_ptr<PreparedConv> prepare_conv(
+    const std::string& pass_name,
+    const std::string& dtype,
+    const Ints& first_size,
+    const Ints& first_strides,
+    const Ints& second_size,
+    const Ints& second_strides,
+    const Ints& result_size,
+    const Ints& stride,
+    const Ints& padding,
+    const Ints& dilation,
+    int64_t groups,
+    const std::string& padding_mode,
+    bool channels_last,
+    const std::string& algorithm) {
+  PreparedCall call;
+  if (!parse_pass(pass_name.c_str(), &call.pass)) {
+    throw py::value_error("no such pass: " + pass_name);
+  }
+  const Ints& x_size = call.pass == Pass::forward ? first_size
+      : call.pass == Pass::input_grad             ? result_size
+                                                  : second_size;
+  const Ints& w_size =
+      call.pass == Pass::weight_grad ? result_size : second_size;
+  call.p = conv_problem(
+      x_size,
+      w_size,
+      stride,
+      padding,
+      dilation,
+      groups,
+      padding_mode,
+      parse_dtype(dtype),
+      "prepare_conv");
+  (call.pass == Pass::forward ? call.p.x : call.p.y) =
+      strides_of(first_strides);
+  (call.pass == Pass::weight_grad ? call.p.x : call.p.w) =
+      strides_of(second_strides);
+  call.first = first_size;
+  call.second = second_size;
+  call.result = result_size;
+  call.dtype = scalar_type(call.p.dtype);
+  call.channels_last = channels_last;
+  call.algorithm = algorithm;
+  complete(&call);
+  return std::make_unique<PreparedConv>(std::move(call));
 }
 
 // The planner's walk over a device's table for one pass, as plain values.
@@ -311,6 +370,32 @@ PYBIND11_MODULE(_C, m) {
       py::arg("device") = "cpu",
       "Names of a device's (cpu, cuda) convolution algorithms, in the order of "
       "its table; ValueError if the build has none for it");
+  py::class_<tc::PreparedConv>(
+      m,
+      "PreparedConv",
+      "A convolution prepared for the operator conv_prepared, which takes its "
+      "id for as long as this object lives")
+      .def_property_readonly("id", &tc::PreparedConv::id);
+  m.def(
+      "prepare_conv",
+      &tc::prepare_conv,
+      py::arg("pass_name"),
+      py::arg("dtype"),
+      py::arg("first_size"),
+      py::arg("first_strides"),
+      py::arg("second_size"),
+      py::arg("second_strides"),
+      py::arg("result_size"),
+      py::arg("stride"),
+      py::arg("padding"),
+      py::arg("dilation"),
+      py::arg("groups"),
+      py::arg("padding_mode"),
+      py::arg("channels_last"),
+      py::arg("algorithm"),
+      "A PreparedConv for one pass on the CPU, from the arguments of its "
+      "operator with the tensors described; result_size is empty for forward. "
+      "RuntimeError where no algorithm takes the problem");
   m.def(
       "explain_conv",
       &tc::explain_conv,

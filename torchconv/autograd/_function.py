@@ -108,12 +108,19 @@ def given(value: Any) -> Any:
     return value
 
 
-def differentiable(op: Any, rule: Rule) -> Callable[..., Result]:
+def differentiable(
+    op: Any,
+    rule: Rule,
+    eager: Callable[[Any], Callable[..., Result]] | None = None,
+) -> Callable[..., Result]:
     """The operator as a function of (*tensors, args) that can be differentiated.
 
     Args:
         op: an overload (``torch.ops.torchconv.<name>.default``); anything else stands for
             an operator that the binary lacks, and is returned behind the same signature.
+        rule: its derivatives.
+        eager: makes of op the function of (*tensors, args) that eager calls without
+            gradients use; by default the operator below the autograd keys.
     """
     n = rule.tensors
 
@@ -122,6 +129,12 @@ def differentiable(op: Any, rule: Rule) -> Callable[..., Result]:
 
     run = op._op
     everything = (True,) * n
+
+    def run_below(*inputs: Any) -> Result:
+        with _BelowAutograd():
+            return run(*inputs[:n], *inputs[n])
+
+    compute = run_below if eager is None else eager(op)
 
     def record(ctx: Any, needs: Needs, inputs: Any, output: Result) -> Tensors:
         """Fills ctx for backward and jvp; returns the saved tensors."""
@@ -149,8 +162,7 @@ def differentiable(op: Any, rule: Rule) -> Callable[..., Result]:
         return (tangent, *(None for _ in rule.integer_outputs))
 
     def eager_forward(ctx: Any, *inputs: Any) -> Result:
-        with _BelowAutograd():
-            output = run(*inputs[:n], *inputs[n])
+        output = compute(*inputs)
         record(ctx, ctx.needs_input_grad[:n], inputs, output)
         return output
 
@@ -200,8 +212,7 @@ def differentiable(op: Any, rule: Rule) -> Callable[..., Result]:
             return op(*inputs[:n], *inputs[n])
         if torch.is_grad_enabled() and _any_requires_grad(*inputs[:n]):
             return apply_eager(*inputs)
-        with _BelowAutograd():
-            return run(*inputs[:n], *inputs[n])
+        return compute(*inputs)
 
     call.__name__ = call.__qualname__ = name
     rule.call = call

@@ -6,12 +6,13 @@ algorithm); input_grad and weight_grad have the size of their result before that
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _ops
+from .. import _ops, _prepared
 from ._function import (
     Dims,
     Needs,
@@ -224,7 +225,13 @@ class _ChannelSum(Rule):
         return split_batch(batch, 0, channel_sum(_side_by_side(x), args)), 0
 
 
-conv_forward = differentiable(_ops.conv_forward, _ConvForward())
-conv_input_grad = differentiable(_ops.conv_input_grad, _ConvInputGrad())
-conv_weight_grad = differentiable(_ops.conv_weight_grad, _ConvWeightGrad())
+conv_forward = differentiable(
+    _ops.conv_forward, _ConvForward(), partial(_prepared.eager, "forward")
+)
+conv_input_grad = differentiable(
+    _ops.conv_input_grad, _ConvInputGrad(), partial(_prepared.eager, "input_grad")
+)
+conv_weight_grad = differentiable(
+    _ops.conv_weight_grad, _ConvWeightGrad(), partial(_prepared.eager, "weight_grad")
+)
 channel_sum = differentiable(_ops.channel_sum, _ChannelSum())

@@ -49,20 +49,31 @@ def describe(name: str, argument: str, t: Any) -> tuple[Any, ...]:
         ) from None
 
 
-def cached(plan: Callable[..., P], first: int, last: int) -> Callable[..., P]:
+def cached(
+    plan: Callable[..., P],
+    first: int,
+    last: int,
+    prepare: Callable[..., P] | None = None,
+) -> Callable[..., P]:
     """A plan function that remembers its answers.
 
     The arguments first..last are tensors: it takes them described (plain tuples are made
     faster) and the plan gets them as Specs. Arguments that cannot be keys (lists,
     symbolic sizes) are planned anew, and so is everything under torch.compile, which
-    traces the plan itself.
+    traces the plan itself. What is remembered can be prepared further: by ``prepare``, a
+    function of the plan and the Specs.
     """
 
     def run(*key: Any) -> P:
-        specs = (None if k is None else Spec(*k) for k in key[first : last + 1])
-        return plan(*key[:first], *specs, *key[last + 1 :])
+        return plan(*key[:first], *specs(key), *key[last + 1 :])
 
-    remembered = lru_cache(maxsize=_CACHED_PLANS, typed=True)(run)
+    def specs(key: Any) -> list[Spec | None]:
+        return [None if k is None else Spec(*k) for k in key[first : last + 1]]
+
+    @lru_cache(maxsize=_CACHED_PLANS, typed=True)
+    def remembered(*key: Any) -> P:
+        answer = run(*key)
+        return answer if prepare is None else prepare(answer, *specs(key))
 
     def look_up(*key: Any) -> P:
         if torch.compiler.is_compiling():

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad as _pad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from .. import autograd
+from .. import _prepared, autograd
 from .._args import shape_text
 from .._config import operator_algorithm
 from .._conv_args import (
@@ -19,6 +19,9 @@ from .._conv_args import (
     EMPTY_CHANNELS,
     LIFTED,
     WIDENED,
+    ConvPlan,
+    Spec,
+    batched,
     conv_output_size,
     conv_plan,
     conv_transpose_plan,
@@ -28,8 +31,24 @@ from ._common import autocast_conv, cached, describe
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
 Ints = int | Sequence[int]
 
-_conv_plan = cached(conv_plan, 2, 4)
-_conv_transpose_plan = cached(conv_transpose_plan, 2, 4)
+
+def _prepare(pass_name: str) -> Callable[..., ConvPlan]:
+    """Prepares the plans that run as one pass on the CPU."""
+
+    def prepare(plan: ConvPlan, x: Spec, w: Spec, _bias: Spec | None) -> ConvPlan:
+        if plan.route != DIRECT or plan.extra or x.device.type != "cpu":
+            return plan
+        size, stride = batched(x, plan.unbatched)
+        args = _prepared.prepare(
+            pass_name, size, stride, w.size, w.stride, x.dtype, plan.args
+        )
+        return plan._replace(args=args)
+
+    return prepare
+
+
+_conv_plan = cached(conv_plan, 2, 4, _prepare("forward"))
+_conv_transpose_plan = cached(conv_transpose_plan, 2, 4, _prepare("input_grad"))
 
 _autocast_on = torch._C._is_any_autocast_enabled
 

@@ -1,0 +1,50 @@
+// Convolutions whose arguments were read, checked and planned before: a call
+// of the operator conv_prepared brings the tensors and a number.
+//
+// Of a small convolution's time most goes into carrying lists and strings
+// through the dispatcher; eager code therefore keeps what it has prepared.
+#pragma once
+
+#include <cstdint>
+
+#include "bindings/conv_cpu.h"
+
+namespace torchconv {
+
+// The tensors of a pass are called first and second, as its operator has them:
+// x and weight (forward), grad and weight (input_grad), grad and x
+// (weight_grad).
+struct PreparedCall {
+  Pass pass;
+  ConvProblem p; // with all strides
+  Ints first, second, result; // sizes
+  ScalarType dtype;
+  bool channels_last; // of the result
+  std::string algorithm;
+  ConvChoice choice;
+};
+
+// Fills result, the result's strides in p and the choice; raises where no
+// algorithm takes the problem.
+void complete(PreparedCall* call);
+
+Strides strides_of(const Ints& v);
+
+// Keeps a prepared convolution for as long as it lives.
+class PreparedConv {
+ public:
+  explicit PreparedConv(PreparedCall call);
+  ~PreparedConv();
+  PreparedConv(const PreparedConv&) = delete;
+  PreparedConv& operator=(const PreparedConv&) = delete;
+
+  // What conv_prepared takes. No number is given twice.
+  int64_t id() const {
+    return id_;
+  }
+
+ private:
+  int64_t id_;
+};
+
+} // namespace torchconv

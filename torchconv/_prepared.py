@@ -1,0 +1,116 @@
+"""Convolutions that eager calls keep prepared.
+
+Carrying lists and strings through the dispatcher takes longer than a small convolution.
+What follows from sizes, strides and arguments alone is therefore made once: the binary
+keeps the problem with the planner's choice, and the operator ``conv_prepared`` takes the
+tensors and a number. Compiled and traced programs never see that operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _extension, _ops
+
+# About one per layer, pass and input size.
+_KEPT = 8192
+
+_ORDINARY = frozenset({Tensor, torch.nn.Parameter})
+_is_tracing = torch._C._is_tracing
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+
+# Keeps the registration below alive.
+_library = torch.library.Library("torchconv", "IMPL")
+if isinstance(_ops.conv_prepared, torch._ops.OpOverload):
+    # It is called only where no gradient is wanted.
+    _library.impl("conv_prepared", torch.library.fallthrough_kernel, "Autograd")
+
+
+class Args(tuple[Any, ...]):
+    """The arguments of a convolution operator that follow its tensors, prepared for
+    tensors of certain sizes and strides. Other strides are computed correctly too, only
+    not as fast; other sizes are refused."""
+
+    convolution: Any
+    """The binary's object, which keeps ``id`` valid."""
+
+    id: int
+
+
+@lru_cache(maxsize=_KEPT)
+def prepare(
+    pass_name: str,
+    first_size: Sequence[int],
+    first_stride: Sequence[int],
+    second_size: Sequence[int],
+    second_stride: Sequence[int],
+    dtype: torch.dtype,
+    args: tuple[Any, ...],
+) -> tuple[Any, ...]:
+    """``args`` as Args; unchanged, if no algorithm takes the problem: the operator then
+    says why."""
+    result = () if pass_name == "forward" else args[0]
+    others = args if pass_name == "forward" else args[1:]
+    try:
+        convolution = _extension.binary().prepare_conv(
+            pass_name,
+            str(dtype).removeprefix("torch."),
+            first_size,
+            first_stride,
+            second_size,
+            second_stride,
+            result,
+            *others,
+        )
+    except (RuntimeError, ValueError):
+        return args
+    prepared = Args(args)
+    prepared.convolution = convolution
+    prepared.id = convolution.id
+    return prepared
+
+
+def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
+    """The operator of a pass below the autograd keys, as a function of its tensors and
+    args, for eager calls that want no gradient.
+
+    Args:
+        pass_name: "forward", "input_grad" or "weight_grad".
+        op: the operator's overload.
+    """
+    run = op._op
+    run_prepared = getattr(_ops.conv_prepared, "_op", _ops.conv_prepared)
+    below_autograd = torch._C._AutoDispatchBelowAutograd
+
+    def call(first: Tensor, second: Tensor, *rest: Any) -> Tensor:
+        args = rest[-1]
+        # Subclasses, modes and tracers are to see the operator itself.
+        if (
+            type(first) in _ORDINARY
+            and type(second) in _ORDINARY
+            and first.is_cpu
+            and not _dispatch_modes()
+            and not _is_tracing()
+        ):
+            if type(args) is not Args:
+                args = prepare(
+                    pass_name,
+                    first.shape,
+                    first.stride(),
+                    second.shape,
+                    second.stride(),
+                    first.dtype,
+                    args,
+                )
+            if type(args) is Args:
+                bias = rest[0] if len(rest) == 2 else None
+                return run_prepared(first, second, bias, args.id)
+        with below_autograd():
+            return run(first, second, *rest[:-1], *args)
+
+    return call
