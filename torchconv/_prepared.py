@@ -9,6 +9,7 @@ tensors and a number. Compiled and traced programs never see that operator.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -93,20 +94,21 @@ def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
         if (
             type(first) in _ORDINARY
             and type(second) in _ORDINARY
-            and first.is_cpu
             and not _dispatch_modes()
             and not _is_tracing()
         ):
-            if type(args) is not Args:
-                args = prepare(
-                    pass_name,
-                    first.shape,
-                    first.stride(),
-                    second.shape,
-                    second.stride(),
-                    first.dtype,
-                    args,
-                )
+            if type(args) is not Args and first.is_cpu:
+                # A caller of the operator itself may have given lists: no keys.
+                with suppress(TypeError):
+                    args = prepare(
+                        pass_name,
+                        first.shape,
+                        first.stride(),
+                        second.shape,
+                        second.stride(),
+                        first.dtype,
+                        args,
+                    )
             if type(args) is Args:
                 bias = rest[0] if len(rest) == 2 else None
                 return run_prepared(first, second, bias, args.id)

@@ -27,6 +27,8 @@ from torch.autograd.function import _SingleLevelFunction
 # Keeps the registrations below alive.
 _library = torch.library.Library("torchconv", "IMPL")
 
+_is_compiling = torch.compiler.is_compiling
+_is_grad_enabled = torch.is_grad_enabled
 _BelowAutograd = torch._C._AutoDispatchBelowAutograd
 _any_requires_grad = torch._C._any_requires_grad
 _allow_single_level = autograd_function.enable_single_level_autograd_function  # type: ignore[attr-defined]
@@ -180,7 +182,7 @@ def differentiable(
         return output
 
     name = op._opname
-    eager: Any = type(
+    eager_function: Any = type(
         f"{name}_eager",
         (Function,),
         {"forward": staticmethod(eager_forward), "backward": staticmethod(backward)},
@@ -195,7 +197,7 @@ def differentiable(
         },
     )
     # Function.apply without its Python part, which serves torch.func only.
-    apply_eager = super(Function, eager).apply
+    apply_eager = super(Function, eager_function).apply
 
     def autograd_kernel(keys: Any, *flat: Any) -> Result:
         with _allow_single_level():
@@ -208,9 +210,9 @@ def differentiable(
     torch.library.register_vmap(op, vmap, lib=_library)
 
     def call(*inputs: Any) -> Result:
-        if torch.compiler.is_compiling() or transforms_active():
+        if _is_compiling() or transforms_active():
             return op(*inputs[:n], *inputs[n])
-        if torch.is_grad_enabled() and _any_requires_grad(*inputs[:n]):
+        if _is_grad_enabled() and _any_requires_grad(*inputs[:n]):
             return apply_eager(*inputs)
         return compute(*inputs)
 

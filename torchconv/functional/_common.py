@@ -13,6 +13,8 @@ from .._conv_args import Spec
 
 P = TypeVar("P")
 
+_is_compiling = torch.compiler.is_compiling
+
 # Plans are small; a model has one per layer and input size.
 _CACHED_PLANS = 4096
 
@@ -76,7 +78,7 @@ def cached(
         return answer if prepare is None else prepare(answer, *specs(key))
 
     def look_up(*key: Any) -> P:
-        if torch.compiler.is_compiling():
+        if _is_compiling():
             return run(*key)
         try:
             return remembered(*key)
