@@ -174,6 +174,8 @@ class Layer:
         if channels_last:
             form = FORMATS[self.dimensions]
             tensors = {k: t.contiguous(memory_format=form) for k, t in tensors.items()}
+        if self.options.get("norm_type", 2) % 2:  # roots of sums that may be negative
+            tensors["input"].abs_()
         if self.bias:
             tensors["bias"] = torch.randn(self.filters, device=device).to(dtype)
         if "unpool" in self.function:

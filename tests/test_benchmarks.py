@@ -122,6 +122,13 @@ def test_a_nan_anywhere_is_wrong() -> None:
     assert not wrong.correct
 
 
+def test_odd_norms_get_data_that_has_them() -> None:
+    layer = parse_layer("lp_pool2d:c4h6r3norm3")
+    (result,) = measure.measure(layer, torchconv.functional, QUICK)
+    assert isinstance(result, Result)
+    assert result.correct
+
+
 def test_no_time_left(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     arguments = ["run", CONV.spec, "--minutes", "0", "--json", str(path)]
