@@ -138,34 +138,54 @@ def test_an_error_names_kernel_and_thread() -> None:
     assert "block 0, thread 2" in str(caught.value)
 
 
-# Every kernel, once more under the sanitizers: the problems of these names.
-SANITIZED = (
-    "resnet_k3s2p1 or spp_k13 or k17_289 or whole_plane or channels_17 or one_pixel or "
-    "ceil_beyond or uneven or 1d_k3s2p1 or 3d_k3s2p1 or dilation or empty_batch or "
-    "many_channels or sizes0 or unpool or adaptive or fractional or fold"
-)
+# Every kernel, once more under the sanitizers: modules, and the tests of these names.
+SANITIZED = {
+    "pool": (
+        ("test_pool_parity.py", "test_fold_parity.py"),
+        (
+            "(resnet_k3s2p1 or spp_k13 or k17_289 or whole_plane or channels_17 or "
+            "one_pixel or ceil_beyond or uneven or 1d_k3s2p1 or 3d_k3s2p1 or dilation or "
+            "empty_batch or many_channels or sizes0 or unpool or adaptive or fractional or "
+            "fold or side_by_side) and not float64"
+        ),
+    ),
+    "conv": (
+        ("test_cuda_conv.py",),
+        (
+            "(every_pass or channels_last) and (two_tiles or sums_in_parts or many_pixels or "
+            "dw_small or dw_multiplier or dw_1d or mixed_3d or asymmetric_2d or one_channel)"
+        ),
+    ),
+}
 
 
-def sanitizer_runtime() -> str:
-    done = subprocess.run(
-        [library.CXX, "-print-file-name=libasan.so"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
+def sanitizer_runtime() -> list[str]:
+    """What has to be loaded before everything else: the sanitizer, and the library whose
+    throw it wraps, which python alone does not load."""
+    names = ("libasan.so", "libstdc++.so")
+    return [
+        subprocess.run(
+            [library.CXX, f"-print-file-name={name}"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for name in names
+    ]
 
 
-def test_sanitizers_find_nothing() -> None:
+@pytest.mark.parametrize("kind", SANITIZED)
+def test_sanitizers_find_nothing(kind: str) -> None:
+    modules, names = SANITIZED[kind]
     path = library.build("cuda_on_cpu_sanitized.so")
     runtime = sanitizer_runtime()
-    if not Path(runtime).is_absolute():
+    if not Path(runtime[0]).is_absolute():
         pytest.skip("the compiler has no address sanitizer")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("--device", "cuda-on-cpu", "-k", f"({SANITIZED}) and not float64"),
-            *("tests/test_pool_parity.py", "tests/test_fold_parity.py"),
+            *("--device", "cuda-on-cpu", "-k", names),
+            *(f"tests/{module}" for module in modules),
         ],
         cwd=ROOT,
         check=False,
@@ -173,7 +193,7 @@ def test_sanitizers_find_nothing() -> None:
         text=True,
         env={
             **os.environ,
-            "LD_PRELOAD": runtime,
+            "LD_PRELOAD": " ".join(runtime),
             "ASAN_OPTIONS": "detect_leaks=0",
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "TORCHCONV_CUDA_ON_CPU": str(path),
