@@ -123,8 +123,25 @@ def _other_samples() -> list[Sample]:
     return found
 
 
+def _local_samples() -> list[Sample]:
+    found = []
+    for channels_last in (False, True):
+        x = _image(2, 4, 7, 8, channels_last=channels_last)
+        w, b = torch.randn(2, 2, 6, 2, 3, 3), torch.randn(2, 2, 6)
+        window = ([2, 2], [1, 0, 1, 0], [1, 1], 2, "zeros")
+        y = OPS.local_conv_forward(x, w, b, *window, channels_last)
+        sizes = list(x.shape), list(w.shape)
+        found += [
+            Sample("local_conv_forward", (x, w, b), (*window, channels_last)),
+            Sample("local_conv_input_grad", (y, w), (sizes[0], *window, channels_last)),
+            Sample("local_conv_weight_grad", (y, x), (sizes[1], *window)),
+        ]
+    return found
+
+
 SAMPLES = {
     "conv": _conv_samples,
+    "local": _local_samples,
     "max_pool": _max_pool_samples,
     "other": _other_samples,
 }

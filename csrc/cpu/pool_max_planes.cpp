@@ -49,16 +49,22 @@ namespace cpu {
 namespace TC_ISA {
 namespace {
 
-// The windows [begin, end) of an axis, and the input positions they span.
+// The windows [begin, end) of an axis, and the input positions [first, last)
+// they span. Where padding hides a dilated window's first tap, it begins behind
+// the next one.
 struct AxisPart {
   int64_t begin, end, first, last;
   AxisPart(const PoolAxis& axis, int64_t b, int64_t e)
       : begin(b),
         end(e),
-        first(axis.windows[b].begin),
-        last(
-            axis.windows[e - 1].begin +
-            (axis.windows[e - 1].count - 1) * axis.step + 1) {}
+        first(std::numeric_limits<int64_t>::max()),
+        last(0) {
+    for (int64_t o = b; o < e; ++o) {
+      const PoolAxis::Window& w = axis.windows[o];
+      first = std::min(first, w.begin);
+      last = std::max(last, w.begin + (w.count - 1) * axis.step + 1);
+    }
+  }
   int64_t outputs() const {
     return end - begin;
   }
