@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import common
 import pytest
@@ -371,11 +372,20 @@ def test_explain() -> None:
     assert all(p.chosen and p.chosen.name == "depthwise" for p in depthwise.passes)
 
 
-def test_explain_follows_the_tf32_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def conv_precision() -> Iterator[Any]:
+    """torch's setting for convolutions, as it was after the test."""
+    setting = torch.backends.cudnn.conv
+    before = setting.fp32_precision
+    yield setting
+    setting.fp32_precision = before
+
+
+def test_explain_follows_the_tf32_setting(conv_precision: Any) -> None:
     x, w = torch.empty(8, 64, 56, 56), torch.empty(64, 64, 3, 3)
     costs = {}
     for precision in ("tf32", "ieee"):
-        monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", precision)
+        conv_precision.fp32_precision = precision
         found = torchconv.explain("conv2d", x, w, padding=1, device="cuda")
         assert ("TF32 allowed" in str(found)) == (precision == "tf32")
         costs[precision] = {c.name: c.cost for c in found.passes[0].candidates}
