@@ -51,9 +51,9 @@ constexpr Op kOps[] = {
     {"local_conv_forward", "TTOLLLvSv"},
     {"local_conv_input_grad", "TTLLLLvSv"},
     {"local_conv_weight_grad", "TTLLLLvS"},
-    {nullptr, nullptr}, // there may be no others
+    {"conv_prepared", "TTOv"}, // eager calls on the CPU only
 };
-constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]) - 1;
+constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]);
 
 // A boxed kernel owns its arguments, also when it refuses to run.
 void release(const char* arguments, StableIValue* stack, uint64_t count) {
