@@ -14,6 +14,7 @@ from common import (
     EVERY,
     assert_same,
     conv_args,
+    conv_options,
     each_isa,
     normal,
     ops,
@@ -23,6 +24,7 @@ from common import (
 )
 from torch import Tensor
 
+import torchconv
 from torchconv import functional as TF
 
 # Large enough to be shared out to several threads in several ways.
@@ -159,3 +161,20 @@ def test_pool_of_one_sample(problem: shapes.Pool) -> None:
         y = pool(x, **options)
         assert_same(pool(x[2:3], **options), y[2:3], name)
         assert_same(pool(x[1:4], **options), y[1:4], name)
+
+
+@pytest.mark.parametrize("problem", shapes.CONVS, **named)
+def test_the_choice_does_not_depend_on_the_batch(problem: shapes.Conv) -> None:
+    """Of the passes that make activations: algorithms differ in the last bits."""
+    w = torch.empty(problem.weight_size)
+    for isa in each_isa():
+        chosen = set()
+        for batch in (1, 2, 7, 64):
+            x = torch.empty(1).expand(batch, *problem.x_size[1:])
+            with torchconv.allow_winograd(True):
+                plans = torchconv.explain(
+                    f"conv{problem.nd}d", x, w, **conv_options(problem)
+                ).passes
+            names = [plan.chosen and plan.chosen.name for plan in plans]
+            chosen.add(tuple(names[:2]))
+        assert len(chosen) == 1, f"{chosen} on {isa}"

@@ -11,6 +11,18 @@ std::string names(const std::vector<const ConvAlgorithm*>& table) {
   return list;
 }
 
+// What algorithms are ranked by. The passes that make activations are ranked
+// for one sample, so that what a sample gives does not depend on how many
+// others are in its batch.
+double ranked_cost(const ConvAlgorithm& a, const ConvProblem& p, Pass pass) {
+  if (pass == Pass::weight_grad) {
+    return a.cost(p, pass);
+  }
+  ConvProblem sample = p;
+  sample.batch = 1;
+  return a.cost(sample, pass) * static_cast<double>(p.batch);
+}
+
 } // namespace
 
 const ConvAlgorithm* choose_conv(
@@ -38,7 +50,7 @@ const ConvAlgorithm* choose_conv(
     if (refusal != nullptr || (name == kAutoExact && !a->exact)) {
       continue;
     }
-    const double cost = a->cost(p, pass);
+    const double cost = ranked_cost(*a, p, pass);
     if (best == nullptr || cost < best_cost) {
       best = a;
       best_cost = cost;
@@ -63,7 +75,7 @@ Plan plan_conv(
   for (const ConvAlgorithm* a : table) {
     Candidate c{a, a->refusal(p, pass), 0, 0};
     if (c.refusal == nullptr) {
-      c.cost = a->cost(p, pass);
+      c.cost = ranked_cost(*a, p, pass);
       c.workspace = a->workspace(p, pass, threads);
     }
     if (a == chosen) {
