@@ -448,6 +448,9 @@ POOLS = [
     # Planes that are turned to channel order, in more than one group of them.
     Pool("turned_k3s1p1", (2, 21, 9, 11), 3, 1, 1),
     Pool("turned_k5s3", (1, 37, 17, 17), 5, 3),
+    # Padding hides the first window's first tap: it begins behind the second.
+    Pool("turned_dilation", (1, 17, 4, 3), (2, 3), (2, 3), (1, 0), dilation=(3, 1)),
+    Pool("long_rows_s4", (1, 5, 70_001), 4, 4),
     Pool("turned_3d_k3s1p1", (1, 23, 4, 6, 7), 3, 1, 1),
     # Windows that are several vectors wide.
     Pool("wide_windows", (1, 5, 4, 300), (2, 130), (1, 80)),

@@ -183,3 +183,19 @@ def test_errors_of_shifts() -> None:
         torchconv.equivariance_error(lambda x: x, x, [1], interior=8)
     with pytest.raises(ValueError, match=r"\(N, C, \*spatial\)"):
         torchconv.invariance_curve(lambda x: x, torch.randn(2, 3), [1])
+
+
+def test_layers_that_move_positions_have_no_field() -> None:
+    model = torch.nn.Sequential(torch.nn.ZeroPad2d(1), torch.nn.Conv2d(1, 1, 3))
+    found = torchconv.analyze(model, torch.randn(1, 1, 6, 6), show=False)
+    assert [layer.field for layer in found.layers] == [None, None]
+
+
+def test_error_relative_to_nothing_is_infinite() -> None:
+    x = torch.zeros(1, 1, 4)
+    x[..., 0] = 1
+
+    def at_one(t: Tensor) -> Tensor:
+        return t * torch.tensor([0.0, 1.0, 0.0, 0.0])
+
+    assert torchconv.equivariance_error(at_one, x, [1])[1] == float("inf")

@@ -322,3 +322,22 @@ def test_maxout_layers(nd: int) -> None:
     assert torch.equal(twin(x), expected)
     with pytest.raises(ValueError, match="k=0"):
         per_rank("MaxoutConv", nd, nn)(3, 4, 3, k=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_do_not_count_in_half(dtype: torch.dtype) -> None:
+    """Sums of ones stop growing at 256 or 2048, and squares of 300 leave float16."""
+    x = torch.full((1, 1, 64, 64), 1.5, dtype=dtype)
+    y = TF.lse_pool2d(x, 64)
+    assert y.dtype == dtype
+    assert y.item() == 1.5
+    z = TF.learned_lp_pool2d(torch.full((1, 1, 2, 2), 300.0, dtype=dtype), 2.0, 2)
+    assert z.dtype == dtype
+    torch.testing.assert_close(z.item(), 600.0, rtol=1e-2, atol=0)
+
+
+def test_nan_and_types() -> None:
+    x = torch.tensor([[[[math.nan, 1.0], [1.0, 1.0]]]])
+    assert TF.learned_lp_pool2d(x, 2.0, 2).isnan().all()
+    with pytest.raises(RuntimeError, match="int64"):
+        TF.blur_pool2d(torch.ones(1, 1, 4, 4, dtype=torch.int64))

@@ -367,3 +367,9 @@ def test_errors() -> None:
     for call, error, message in cases:
         with pytest.raises(error, match=message):
             call()
+
+
+def test_no_input_channels() -> None:
+    """As conv2d: no channels in, none out, of the size that the kernel gives."""
+    x, w = torch.empty(1, 0, 8, 8), torch.empty(2, 2, 4, 0, 3, 3)
+    assert TF.tiled_conv2d(x, w).shape == TF.conv2d(x, w[0, 0]).shape

@@ -391,6 +391,8 @@ def analyze(model: Module, input: Tensor, *, show: bool = True) -> Analysis:
             return
         before = known[id(x)][1] if id(x) in known else last[0]
         field = _field(module, before, nd)
+        if _windows(module, nd) == [] and x.shape[2:] != y.shape[2:]:
+            field = None  # it moves positions, in a way not known here
         known[id(y)], last[0] = (y, field), field
         dense, sparse, shared, flops = _work(module, x, y)
         parameters = list(module.parameters(recurse=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -37,9 +38,12 @@ def _check(x: Tensor) -> int:
 
 
 def _relative(change: Tensor, size: Tensor) -> float:
-    """|change| / |size|, 0 where nothing changed."""
+    """|change| / |size|; 0 where nothing changed, infinite where size is 0."""
     norm = torch.linalg.vector_norm(change.double()).item()
-    return norm / torch.linalg.vector_norm(size.double()).item() if norm else 0.0
+    whole = torch.linalg.vector_norm(size.double()).item()
+    if whole == 0:
+        return math.inf if norm else 0.0
+    return norm / whole
 
 
 @torch.no_grad()

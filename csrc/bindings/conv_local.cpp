@@ -54,6 +54,11 @@ cpu::LocalProblem local_problem(
     STD_TORCH_CHECK(
         p.tile[i] > 0, "torchconv::", op, ": the tile must be positive");
   }
+  STD_TORCH_CHECK(
+      p.conv.in_channels > 0 && p.conv.out_channels > 0,
+      "torchconv::",
+      op,
+      ": there must be input and output channels");
   return p;
 }
 

@@ -78,9 +78,9 @@ namespace TC_ISA {
 template <typename S>
 int64_t direct_workspace(const ConvProblem& p, Pass pass, int threads) {
   if (pass == Pass::weight_grad) {
-    return WeightGradJob<S>(p, false).workspace(threads);
+    return WeightGradJob<S, false>(p).workspace(threads);
   }
-  return gather_workspace<S>(p, pass, true, threads);
+  return strip_workspace<S>(p, pass, threads);
 }
 
 template <typename S>
@@ -90,13 +90,13 @@ void direct_run(
     const ConvTensors& t,
     void* workspace) {
   if (pass == Pass::weight_grad) {
-    WeightGradJob<S>(p, false)(
-        static_cast<const S*>(t.x),
+    const WeightGradJob<S, false> job(p);
+    job(static_cast<const S*>(t.x),
         static_cast<const S*>(t.y),
         static_cast<S*>(t.w),
         workspace);
   } else {
-    gather_run<S>(p, pass, true, t, workspace);
+    strip_run<S>(p, pass, t, workspace);
   }
 }
 

@@ -79,9 +79,9 @@ namespace TC_ISA {
 template <typename S>
 int64_t im2col_workspace(const ConvProblem& p, Pass pass, int threads) {
   if (pass == Pass::weight_grad) {
-    return WeightGradJob<S>(p, true).workspace(threads);
+    return WeightGradJob<S, true>(p).workspace(threads);
   }
-  return gather_workspace<S>(p, pass, false, threads);
+  return panel_workspace<S>(p, pass, threads);
 }
 
 template <typename S>
@@ -91,13 +91,13 @@ void im2col_run(
     const ConvTensors& t,
     void* workspace) {
   if (pass == Pass::weight_grad) {
-    WeightGradJob<S>(p, true)(
-        static_cast<const S*>(t.x),
+    const WeightGradJob<S, true> job(p);
+    job(static_cast<const S*>(t.x),
         static_cast<const S*>(t.y),
         static_cast<S*>(t.w),
         workspace);
   } else {
-    gather_run<S>(p, pass, false, t, workspace);
+    panel_run<S>(p, pass, t, workspace);
   }
 }
 

@@ -40,12 +40,11 @@ enum class Method { strip, rows, panel };
 
 template <typename S>
 Method method(
-    bool strips,
     const GatherView& v,
     const AxisRun& r0,
     const AxisRun& r1,
     const AxisRun& r2) {
-  if (!strips || !r0.affine || !r1.affine || !r2.affine) {
+  if (!r0.affine || !r1.affine || !r2.affine) {
     return Method::panel;
   }
   return RowsJob<S>::cycles(v, r0, r1, r2) < StripJob<S>::cycles(v, r0, r1, r2)
@@ -70,9 +69,9 @@ double all_cycles(const GatherView& v) {
 // The view that strips are made for: phases folded into the lanes where that
 // is cheaper than a job for each.
 template <typename S>
-GatherView strip_view(const ConvProblem& p, Pass pass, bool strips) {
+GatherView strip_view(const ConvProblem& p, Pass pass) {
   GatherView v = gather_view(p, pass);
-  if (strips && can_fold(p, pass)) {
+  if (can_fold(p, pass)) {
     GatherView folded = folded_view(p);
     bool patches = true;
     for (int d = 0; d < 3; ++d) {
@@ -95,7 +94,7 @@ bool cut_padding(GatherView& v) {
   }
   const AxisRun run[3] = {v.runs[0][0], v.runs[1][0], v.runs[2][0]};
   if (!run[0].affine || !run[1].affine || !run[2].affine ||
-      method<S>(true, v, run[0], run[1], run[2]) != Method::strip) {
+      method<S>(v, run[0], run[1], run[2]) != Method::strip) {
     return false;
   }
   const StripJob<S> whole(v, run[0], run[1], run[2], 1);
@@ -132,7 +131,7 @@ bool join_phases(const GatherView& v, GatherView& whole) {
   }
   bool strips = true;
   each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
-    strips = strips && method<S>(true, v, r0, r1, r2) == Method::strip;
+    strips = strips && method<S>(v, r0, r1, r2) == Method::strip;
   });
   for (int d = 0; d < 3 && strips; ++d) {
     AxisRun all = v.runs[d][0];
@@ -147,31 +146,26 @@ bool join_phases(const GatherView& v, GatherView& whole) {
   return strips;
 }
 
-// How the jobs of a gather lie in the workspace.
+// How the jobs of a gather by strips lie in the workspace.
 template <typename S>
-struct GatherPlan {
+struct StripPlan {
   using A = acc_t<S>;
   GatherView v, whole_view;
-  bool strips;
   bool cut; // jobs are strips that share the weights of whole()
   int threads;
 
-  GatherPlan(const ConvProblem& p, Pass pass, bool strips, int threads)
-      : v(strip_view<S>(p, pass, strips)),
+  StripPlan(const ConvProblem& p, Pass pass, int threads)
+      : v(strip_view<S>(p, pass)),
         whole_view(v),
-        strips(strips),
-        cut(strips && (cut_padding<S>(v) || join_phases<S>(v, whole_view))),
+        cut(cut_padding<S>(v) || join_phases<S>(v, whole_view)),
         threads(threads) {}
-  GatherPlan(const GatherPlan&) = delete;
+  StripPlan(const StripPlan&) = delete;
 
   StripJob<S> whole() const {
     const GatherView& w = whole_view;
     StripJob<S> job(w, w.runs[0][0], w.runs[1][0], w.runs[2][0], threads);
     job.private_panels = false;
     return job;
-  }
-  int64_t bias_size() const {
-    return v.p.groups * padded_lanes<S>(v);
   }
   int64_t job_bytes() const {
     int64_t most = 0;
@@ -184,7 +178,7 @@ struct GatherPlan {
       return most;
     }
     each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
-      const Method m = method<S>(strips, v, r0, r1, r2);
+      const Method m = method<S>(v, r0, r1, r2);
       most = std::max(
           most,
           m == Method::strip
@@ -197,15 +191,83 @@ struct GatherPlan {
   }
 };
 
+// The bias of each group in the workspace, where there is one.
 template <typename S>
-int64_t gather_workspace(
+acc_t<S>* take_bias(const GatherView& v, Scratch& scratch) {
+  return scratch.take<acc_t<S>>(v.p.groups * padded_lanes<S>(v));
+}
+
+template <typename S>
+const acc_t<S>* widened_bias(
+    const GatherView& v,
+    const ConvTensors& t,
+    Scratch& scratch) {
+  using A = acc_t<S>;
+  A* bias = take_bias<S>(v, scratch);
+  if (t.bias == nullptr) {
+    return nullptr;
+  }
+  const int64_t lanes = padded_lanes<S>(v);
+  const int64_t channels =
+      v.pass == Pass::forward ? v.p.out_group() : v.p.in_group();
+  for (int64_t g = 0; g < v.p.groups; ++g) {
+    for (int64_t l = 0; l < lanes; ++l) {
+      const int64_t c =
+          v.folded.empty() || l >= v.lanes ? l : v.folded[l].channel;
+      bias[g * lanes + l] = l < v.lanes
+          ? static_cast<A>(static_cast<const S*>(t.bias)[g * channels + c])
+          : A(0);
+    }
+  }
+  return bias;
+}
+
+template <typename S>
+struct GatherTensors {
+  const S* src;
+  S* dst;
+  const S* w;
+  GatherTensors(Pass pass, const ConvTensors& t)
+      : src(static_cast<const S*>(pass == Pass::forward ? t.x : t.y)),
+        dst(static_cast<S*>(pass == Pass::forward ? t.y : t.x)),
+        w(static_cast<const S*>(t.w)) {}
+};
+
+// forward and input_grad by columns alone.
+template <typename S>
+int64_t panel_workspace(const ConvProblem& p, Pass pass, int threads) {
+  const GatherView v = gather_view(p, pass);
+  Scratch scratch(nullptr);
+  take_bias<S>(v, scratch);
+  int64_t most = 0;
+  each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+    most = std::max(most, PanelJob<S>(v, r0, r1, r2).workspace(threads));
+  });
+  return scratch.used() + most;
+}
+
+template <typename S>
+void panel_run(
     const ConvProblem& p,
     Pass pass,
-    bool strips,
-    int threads) {
-  const GatherPlan<S> plan(p, pass, strips, threads);
+    const ConvTensors& tensors,
+    void* workspace) {
+  const GatherView v = gather_view(p, pass);
+  const GatherTensors<S> t(pass, tensors);
+  Scratch scratch(workspace);
+  const acc_t<S>* bias = widened_bias<S>(v, tensors, scratch);
+  void* rest = scratch.take<char>(0);
+  each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+    PanelJob<S>(v, r0, r1, r2)(t.src, t.w, bias, t.dst, rest);
+  });
+}
+
+// The same by strips where they serve.
+template <typename S>
+int64_t strip_workspace(const ConvProblem& p, Pass pass, int threads) {
+  const StripPlan<S> plan(p, pass, threads);
   Scratch scratch(nullptr);
-  scratch.take<acc_t<S>>(plan.bias_size());
+  take_bias<S>(plan.v, scratch);
   if (plan.cut) {
     plan.whole().take_shared(scratch);
   }
@@ -213,59 +275,41 @@ int64_t gather_workspace(
 }
 
 template <typename S>
-void gather_run(
+void strip_run(
     const ConvProblem& p,
     Pass pass,
-    bool strips,
-    const ConvTensors& t,
+    const ConvTensors& tensors,
     void* workspace) {
-  using A = acc_t<S>;
   const int threads = pool_threads();
-  const GatherPlan<S> plan(p, pass, strips, threads);
+  const StripPlan<S> plan(p, pass, threads);
   const GatherView& v = plan.v;
-  const bool fwd = pass == Pass::forward;
-  const S* src = static_cast<const S*>(fwd ? t.x : t.y);
-  S* dst = static_cast<S*>(fwd ? t.y : t.x);
-  const S* w = static_cast<const S*>(t.w);
-  const int64_t lanes = padded_lanes<S>(v);
-  const int64_t channels = fwd ? p.out_group() : p.in_group();
+  const GatherTensors<S> t(pass, tensors);
   Scratch scratch(workspace);
-  A* bias = scratch.take<A>(plan.bias_size());
-  if (t.bias == nullptr) {
-    bias = nullptr;
-  } else {
-    for (int64_t g = 0; g < v.p.groups; ++g) {
-      for (int64_t l = 0; l < lanes; ++l) {
-        const int64_t c =
-            v.folded.empty() || l >= v.lanes ? l : v.folded[l].channel;
-        bias[g * lanes + l] = l < v.lanes
-            ? static_cast<A>(static_cast<const S*>(t.bias)[g * channels + c])
-            : A(0);
-      }
-    }
-  }
+  const acc_t<S>* bias = widened_bias<S>(v, tensors, scratch);
   if (plan.cut) {
     const StripJob<S> whole = plan.whole();
     const auto shared = whole.take_shared(scratch);
     void* rest = scratch.take<char>(0);
-    whole.pack(w, shared);
+    whole.pack(t.w, shared);
     each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
       StripJob<S>(v, r0, r1, r2, threads, &whole)(
-          src, w, bias, dst, rest, shared.panels);
+          t.src, t.w, bias, t.dst, rest, shared.panels);
     });
     return;
   }
+  const int64_t lanes = padded_lanes<S>(v);
   void* rest = scratch.take<char>(0);
   each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
-    switch (method<S>(strips, v, r0, r1, r2)) {
+    switch (method<S>(v, r0, r1, r2)) {
       case Method::strip:
-        StripJob<S>(v, r0, r1, r2, threads)(src, w, bias, dst, rest);
+        StripJob<S>(v, r0, r1, r2, threads)(t.src, t.w, bias, t.dst, rest);
         break;
       case Method::rows:
-        RowsJob<S>(v, r0, r1, r2, threads)(src, w, bias, lanes, dst, rest);
+        RowsJob<S>(v, r0, r1, r2, threads)(
+            t.src, t.w, bias, lanes, t.dst, rest);
         break;
       case Method::panel:
-        PanelJob<S>(v, r0, r1, r2)(src, w, bias, dst, rest);
+        PanelJob<S>(v, r0, r1, r2)(t.src, t.w, bias, t.dst, rest);
     }
   });
 }

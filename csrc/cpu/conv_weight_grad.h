@@ -12,13 +12,12 @@ namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
 
-template <typename S>
+template <typename S, bool Im2col>
 struct WeightGradJob {
   using A = acc_t<S>;
   static constexpr int L = kLanes<A>;
 
   ConvProblem p;
-  bool im2col;
   AxisRun run[3]; // of forward
   int64_t taps;
   int64_t channels, chunks; // input channels of a task; tasks per group
@@ -30,9 +29,8 @@ struct WeightGradJob {
   int64_t pixels; // of a block, at most
   bool listed;
 
-  WeightGradJob(const ConvProblem& problem, bool im2col)
+  explicit WeightGradJob(const ConvProblem& problem)
       : p(problem),
-        im2col(im2col),
         taps(p.taps()),
         cut(1, 1) {
     const GatherView v = gather_view(p, Pass::forward);
@@ -47,14 +45,14 @@ struct WeightGradJob {
     chunks = std::max<int64_t>(1, (c + enough / 2) / enough);
     channels = (c + chunks - 1) / chunks;
     chunks = (c + channels - 1) / channels;
-    tap_rows = !im2col && channels < 7 && p.kernel[2] > channels;
-    const int64_t rows = im2col ? channels * taps
+    tap_rows = !Im2col && channels < 7 && p.kernel[2] > channels;
+    const int64_t rows = Im2col ? channels * taps
         : tap_rows              ? p.kernel[2]
                                 : channels;
     cut = ColumnCut<A>(p.out_group(), rows);
-    inner = !im2col && p.x.c == 1 && c > 1;
+    inner = !Im2col && p.x.c == 1 && c > 1;
     // Strips hold padding and other types; where there is neither, x serves.
-    in_place = !im2col && std::is_same_v<S, A>;
+    in_place = !Im2col && std::is_same_v<S, A>;
     for (int d = 0; d < 3; ++d) {
       in_place = in_place &&
           (run[d].count == 0 ||
@@ -93,7 +91,7 @@ struct WeightGradJob {
       inside(2, j, 0, run[2].count, &from, &to);
       seen += to - from;
     }
-    listed = !im2col && !tap_rows && p.mode == PaddingMode::zeros &&
+    listed = !Im2col && !tap_rows && p.mode == PaddingMode::zeros &&
         seen * 10 <= 9 * run[2].count * p.kernel[2];
   }
 
@@ -120,7 +118,7 @@ struct WeightGradJob {
     if (in_place) {
       return 0;
     }
-    if (im2col) {
+    if constexpr (Im2col) {
       return channels * taps * block[0] * block[1] * block[2];
     }
     const StripAxis axis[3] = {
@@ -436,7 +434,7 @@ struct WeightGradJob {
               gy, gy_off, columns.vectors, t.acc + (k - first) * acc_size);
         }
       };
-      if (im2col) {
+      if constexpr (Im2col) {
         each_block([&](const A* gy, const int64_t* gy_off, int v, A* acc) {
           accumulate_columns(x_from, channel_count, b, gy, gy_off, v, acc, t);
         });

@@ -24,6 +24,9 @@ void fractional_max_pool(
     const void* x,
     void* y,
     int64_t* indices) {
+  if (p.batch * p.channels == 0) {
+    return;
+  }
   const auto kernel = [&](auto run) { run(p, nd, samples, x, y, indices); };
   switch (p.dtype) {
     case DType::f64:

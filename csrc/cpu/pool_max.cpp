@@ -175,8 +175,19 @@ auto row_kernel(const MaxPool& m) {
   if (wide) {
     return &max_pool_wide;
   }
-  // A vector of planes, if there are enough to be worth turning them.
-  return m.p.batch * m.p.channels >= 4 ? &max_pool_planes : &max_pool_columns;
+  // A vector of planes, if there are enough to be worth turning them, and the
+  // rows that a row of outputs reads fit a cache that way: these are not cut.
+  constexpr int64_t kLongest = 1 << 16;
+  const auto reach = [](const PoolAxis& a) {
+    int64_t most = 1;
+    for (const PoolAxis::Window& w : a.windows) {
+      most = std::max(most, (w.count - 1) * a.step + 1);
+    }
+    return most;
+  };
+  const bool fits = reach(m.axis[0]) * reach(m.axis[1]) * m.p.in[2] <= kLongest;
+  return m.p.batch * m.p.channels >= 4 && fits ? &max_pool_planes
+                                               : &max_pool_columns;
 }
 
 template <typename S>

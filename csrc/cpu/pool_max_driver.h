@@ -103,7 +103,7 @@ class PoolDriver {
     }
     const int64_t bands = (m.p.out[1] + band_ - 1) / band_;
     band_ = (m.p.out[1] + bands - 1) / bands;
-    grain_ = pool_grain(work * band_);
+    grain_ = pool_grain(work * band_ * std::max<int64_t>(width_.count, 1));
   }
 
   void run() const {

@@ -224,7 +224,7 @@ def indirect(
     out = [
         conv_output_size(
             size,
-            w.shape[d + 2],
+            w.shape[w.dim() - x.dim() + 2 + d],  # a tiled weight's tile is in front
             stride[d],
             padding[2 * d],
             padding[2 * d + 1],

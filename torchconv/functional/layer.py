@@ -73,9 +73,11 @@ def _conv_layer(
     check_stages(name, detector, pool)
     y = _CONV[nd](*conv, **options)
     detect = DETECTORS[detector] if isinstance(detector, str) else detector
-    if pool == "max" and detector in _INCREASING:
-        # Detector and maximum change places, exactly: fewer values are left to detect.
-        # Ties of a detector (relu of negatives) have no slope, so gradients agree too.
+    if pool == "max" and isinstance(detector, str) and detector in _INCREASING:
+        # Detector and maximum change places: fewer values are left to detect. Values are
+        # the same. So are gradients: where a detector makes ties of different values it
+        # has no slope (relu of negatives), but for ties by rounding (sigmoid of large
+        # ones), where the gradient goes to the larger instead of the first.
         y = _POOL[pool, nd](y, pool_size, pool_stride)
         return y.relu_() if detector == "relu" else detect(y)  # type: ignore[misc]
     y = y if detect is None else detect(y)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import autograd
+from .._args import COMPLEX, FLOATING, check_dtype
 from ._windows import (
     Windows,
     counts,
@@ -39,6 +40,13 @@ _MAX: dict[int, Any] = {1: max_pool1d, 2: max_pool2d, 3: max_pool3d}
 _CONV: dict[int, Any] = {1: conv1d, 2: conv2d, 3: conv3d}
 
 
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in _HALF else x
+
+
 # -- log-sum-exp
 
 
@@ -55,6 +63,8 @@ def _lse_pool(
     windows = windows_of(name, nd, x, kernel_size, stride, padding, ceil_mode)
     if not isinstance(sharpness, Tensor) and not sharpness > 0:
         raise ValueError(f"{name}(): sharpness must be positive, but got {sharpness!r}")
+    # Half types cannot count the taps of a large window.
+    given, half, x = x.dtype, x.dtype in _HALF, _wide(x)
     r = per_channel(sharpness, x, nd)
     # The largest of a window cancels out, so it needs no gradient.
     top = _MAX[nd](x.detach(), kernel_size, stride, padding, 1, ceil_mode)
@@ -64,7 +74,8 @@ def _lse_pool(
         there = tap != -math.inf  # else r would get the derivative 0 * inf
         term = ((torch.where(there, tap, top) - top) * r).exp()
         total = total + torch.where(there, term, 0)
-    return top + (total / counts(x, windows)).log() / r
+    y = top + (total / counts(x, windows)).log() / r
+    return y.to(given) if half else y
 
 
 def lse_pool2d(
@@ -164,13 +175,18 @@ def _learned_lp_pool(
     ceil_mode: bool,
 ) -> Tensor:
     windows = windows_of(name, nd, x, kernel_size, stride, 0, ceil_mode)
+    # Powers leave the range of half types.
+    given, half, x = x.dtype, x.dtype in _HALF, _wide(x)
     p = per_channel(norm_type, x, nd)
     size = x.abs()
     # Zeros apart: their powers and roots have no derivative, here it is 0.
-    powers = torch.where(size > 0, torch.where(size > 0, size, 1) ** p, 0)
+    zero = size == 0
+    powers = torch.where(zero, 0, torch.where(zero, 1, size) ** p)
     mean = _AVG[nd](powers, kernel_size, stride, 0, ceil_mode)
     total = mean * math.prod(windows.kernel)
-    return torch.where(total > 0, torch.where(total > 0, total, 1) ** (1 / p), 0)
+    zero = total == 0
+    y = torch.where(zero, 0, torch.where(zero, 1, total) ** (1 / p))
+    return y.to(given) if half else y
 
 
 def learned_lp_pool2d(
@@ -431,6 +447,7 @@ def _blur_pool(
             f"{name}: Expected {nd + 1}D or {nd + 2}D (batch mode) tensor for input, "
             f"but got: {size}"
         )
+    check_dtype(name, x.dtype, FLOATING | COMPLEX)
     row = [
         math.comb(filter_size - 1, i) / 2 ** (filter_size - 1)
         for i in range(filter_size)
