@@ -343,9 +343,9 @@ void grad_rows(
         g[r] = held<A>(g[r]);
       }
       const int64_t first = y - p.low[1];
-      const int64_t end = std::min<int64_t>(
-          p.source_size[1] - first,
-          std::min<int64_t>(R, p.size[1] - y) + K1 - 1);
+      const int rows = static_cast<int>(std::min<int64_t>(R, p.size[1] - y));
+      const int64_t end =
+          std::min<int64_t>(p.source_size[1] - first, rows + K1 - 1);
       const A* at = plane + first * p.source_row + v * L;
 #pragma GCC unroll 16
       for (int i = 0; i < R + K1 - 1; ++i, at += p.source_row) {
@@ -358,7 +358,8 @@ void grad_rows(
               free ? load(at + j) : load_where<A>(at + j, mask[j * p.vectors]));
 #pragma GCC unroll 8
           for (int k = 0; k < K1; ++k) {
-            if (i - k >= 0 && i - k < R) {
+            // Not by zeros where there is no row: x may hold an infinity.
+            if (i - k >= 0 && i - k < R && i - k < rows) {
               acc[j][k] += g[i - k] * in;
             }
           }
@@ -442,6 +443,9 @@ class InPlace {
       for (int d = 0; d < 3; ++d) {
         weight += (c.kernel[d] - 1) * c.w.s[d];
       }
+    }
+    if (p_.size[1] == 0) {
+      return;
     }
     const int64_t bands = ceil_div(p_.size[1], kBandRows);
     const int64_t rows = ceil_div(p_.size[1], bands);
