@@ -82,3 +82,23 @@ def test_infinities_stay_where_they_belong(isa: str) -> None:
     torch.nn.functional.conv2d(x.double(), expected.double()).sum().backward()
     assert w.grad is not None and expected.grad is not None
     assert torch.equal(w.grad.isfinite(), expected.grad.isfinite())
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "direct", "im2col", "depthwise"])
+def test_results_without_rows(algorithm: str) -> None:
+    x = torch.zeros(0, 32, 0, 32, requires_grad=True)
+    w = torch.zeros(32, 1, 1, 3)
+    y = F.conv2d(x, w, padding=(1, 1), groups=32, algorithm=algorithm)
+    assert y.shape == (0, 32, 2, 32)
+    y.backward(torch.ones_like(y))
+    assert x.grad is not None and x.grad.shape == x.shape
+
+
+def test_weight_gradients_of_infinite_inputs() -> None:
+    """An infinity reaches the taps that see it, and no other by a zero times it."""
+    x, gy = torch.randn(1, 32, 5, 32), torch.randn(1, 32, 5, 32)
+    x[0, 0, 4, 10] = torch.inf
+    args = ([1, 1], [1, 1, 1, 1], [1, 1], 32, "zeros", False, "depthwise")
+    gw = torch.ops.torchconv.conv_weight_grad(gy, x, [32, 1, 3, 3], *args)
+    assert bool(gw[0, 0, 0].isfinite().all())
+    assert not bool(gw[0, 0, 1].isfinite().any())

@@ -315,3 +315,15 @@ def test_pytorchs_own_error_inputs(op: Any) -> None:
 
 def test_there_are_error_inputs() -> None:
     assert len(OPINFOS) >= 15
+
+
+def test_strides_and_padding_beyond_everything() -> None:
+    """One output, gradients in no time; what would overflow is refused."""
+    x = torch.ones(1, 1, 8, requires_grad=True)
+    y = tc.conv1d(x, torch.ones(1, 1, 3), stride=2**40)
+    y.sum().backward()
+    assert y.shape == (1, 1, 1)
+    assert x.grad is not None
+    assert x.grad.flatten().tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    with pytest.raises(RuntimeError, match="padding"):
+        tc.conv1d(torch.ones(1, 1, 4), torch.ones(1, 1, 1), padding=2**62)

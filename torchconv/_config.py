@@ -82,7 +82,9 @@ def current_algorithm(asked: str | None = None) -> str:
     """The algorithm of a call: the one asked for by its argument, else by the innermost
     ``with torchconv.algorithm(...)``, else "auto", in the form that is allowed."""
     name = _choice.algorithm if asked is None else asked
-    return AUTO_EXACT if name == AUTO and not _flags.winograd else name
+    if name.removesuffix(TF32) == AUTO and not _flags.winograd:
+        return AUTO_EXACT + name.removeprefix(AUTO)
+    return name
 
 
 @contextmanager
@@ -94,8 +96,8 @@ def algorithm(name: str) -> Iterator[None]:
 
     Args:
         name: "auto" (the planner's choice, the default), "auto-exact" (its choice
-            without winograd) or the name of an algorithm. A convolution that the named algorithm cannot do raises RuntimeError with the
-            reason; an ``algorithm=`` argument of a call goes before the context.
+            without winograd) or the name of an algorithm. A convolution that the named
+            algorithm cannot do raises RuntimeError with the reason; an ``algorithm=`` argument of a call goes before the context.
 
     Raises:
         ValueError: a name the planner does not know.
@@ -160,4 +162,6 @@ def operator_algorithm(name: str | None, on_cuda: bool) -> str:
     """The algorithm as the operators take it: a call's argument, or else what the code
     around the call asked for; with :data:`TF32` where tensors on CUDA may use it."""
     chosen = current_algorithm(name)
-    return f"{chosen}{TF32}" if on_cuda and tf32_allowed() else chosen
+    if on_cuda and not chosen.endswith(TF32) and tf32_allowed():
+        return chosen + TF32
+    return chosen

@@ -147,12 +147,12 @@ class Autotune:
             for key, timings in _entries(_read(settings.cache)).items():
                 binary.add_tuned(key, timings)
         with self._lock:
-            self._settings = settings
             limit = -1 if settings.max_workspace is None else settings.max_workspace
             if not self._listening:
                 binary.on_tuned(_remember)
                 self._listening = True
             binary.set_tuning(settings.mode, limit, settings.include_torch)
+            self._settings = settings
 
     def __repr__(self) -> str:
         return f"torchconv.autotune ({self._settings.mode})"
@@ -236,7 +236,7 @@ def _entries(content: dict[str, Any] | None) -> Entries:
         for key, timings in found.items()
         if isinstance(timings, dict)
         and all(
-            isinstance(s, (int, float)) and not isinstance(s, bool)
+            isinstance(s, (int, float)) and not isinstance(s, bool) and abs(s) < 1e9
             for s in timings.values()
         )
     }
@@ -251,7 +251,9 @@ def _add(path: Path, entries: Entries) -> None:
             content = _read(path)
             if content is None:
                 return
-            place = content["places"].setdefault(_place(), {})
+            places = content["places"]
+            # What is there may be damaged: only what can be used is kept of it.
+            place = places[_place()] = _entries(content)
             for key, timings in entries.items():
                 place[key] = {**place.get(key, {}), **timings}
             _replace(path, json.dumps(content, indent=1) + "\n")

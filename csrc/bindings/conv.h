@@ -1,6 +1,8 @@
 // A convolution problem from the arguments of an operator.
 #pragma once
 
+#include <algorithm>
+
 #include "bindings/tensor.h"
 
 #include "core/conv_problem.h"
@@ -85,6 +87,16 @@ ConvProblem conv_problem(
         op,
         ": kernel, stride and dilation must be positive, padding not negative");
     const int64_t widest = p.low[i] > p.high[i] ? p.low[i] : p.high[i];
+    constexpr int64_t kMost = int64_t{1} << 40; // sums of products fit 64 bits
+    STD_TORCH_CHECK(
+        widest <= kMost && p.dilation[i] <= kMost,
+        "torchconv::",
+        op,
+        ": padding ",
+        widest,
+        " or dilation ",
+        p.dilation[i],
+        " is above 2^40");
     STD_TORCH_CHECK(
         p.mode == PaddingMode::zeros || widest == 0 ||
             (p.in[i] > 0 &&
@@ -98,6 +110,9 @@ ConvProblem conv_problem(
         padding_mode,
         "' on an input of size ",
         p.in[i]);
+    // Beyond the padded input all strides are one: loops over their phases end.
+    const int64_t span = p.in[i] + p.low[i] + p.high[i];
+    p.stride[i] = std::min(p.stride[i], std::max<int64_t>(span, 1));
     p.out[i] = conv_output_size(
         p.in[i], p.kernel[i], p.stride[i], p.dilation[i], p.low[i], p.high[i]);
   }

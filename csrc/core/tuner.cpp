@@ -41,6 +41,7 @@ struct State {
   TuningSettings settings;
   std::map<std::string, Timings> known;
   std::unordered_map<Memo, TunedChoice, MemoHash> memos;
+  int64_t changes = 0; // of the settings, and of what was forgotten
   std::function<void(const std::string&, const Timings&)> told;
   std::mutex measuring; // one measurement at a time
 };
@@ -154,6 +155,7 @@ void set_tuning(const TuningSettings& settings) {
   const std::lock_guard<std::mutex> lock(s.mutex);
   s.settings = settings;
   s.memos.clear();
+  ++s.changes;
   mode().store(settings.mode, std::memory_order_relaxed);
 }
 
@@ -220,6 +222,7 @@ void forget_tuned() {
   const std::lock_guard<std::mutex> lock(s.mutex);
   s.known.clear();
   s.memos.clear();
+  ++s.changes;
 }
 
 void on_tuned(std::function<void(const std::string&, const Timings&)> told) {
@@ -287,6 +290,7 @@ TunedChoice tuned_choice(
   State& s = state();
   const Memo memo = memo_of(p, pass, at);
   TuningSettings settings;
+  int64_t changes = 0;
   {
     const std::lock_guard<std::mutex> lock(s.mutex);
     const auto found = s.memos.find(memo);
@@ -294,6 +298,7 @@ TunedChoice tuned_choice(
       return found->second;
     }
     settings = s.settings;
+    changes = s.changes;
   }
   if (settings.mode == Tuning::off) {
     return {};
@@ -337,6 +342,9 @@ TunedChoice tuned_choice(
     return choice; // a call will measure it
   }
   const std::lock_guard<std::mutex> lock(s.mutex);
+  if (changes != s.changes) {
+    return choice; // right for this call, not for those to come
+  }
   if (s.memos.size() >= kMostMemos) {
     s.memos.clear();
   }
