@@ -9,6 +9,7 @@
 #include "core/conv_gather.h"
 #include "core/parallel.h"
 #include "cpu/conv_cost.h"
+#include "cpu/conv_patch_plan.h"
 #include "cpu/scratch.h"
 
 #ifndef TC_ISA
@@ -24,7 +25,10 @@ const char* refusal(const ConvProblem&, Pass) {
 }
 
 double cost(const ConvProblem& p, Pass pass) {
-  return tile_cost(simplified(p), pass, false);
+  const ConvProblem s = simplified(p);
+  return patch_form(s, pass, vector_lanes(p.dtype)).takes
+      ? patch_cost(s, fma_rate(p.dtype))
+      : tile_cost(s, pass, false);
 }
 
 int64_t workspace(const ConvProblem& p, Pass pass, int threads) {
@@ -71,12 +75,18 @@ const ConvAlgorithm kConvDirect = {"direct", refusal, workspace, cost, run};
 
 #include "cpu/conv_tiles.h"
 
+#include "cpu/conv_patch.h"
+
 namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
 
 template <typename S>
 int64_t direct_workspace(const ConvProblem& p, Pass pass, int threads) {
+  const PatchForm form = patch_form(p, pass, kLanes<acc_t<S>>);
+  if (form.takes) {
+    return patch_workspace<S>(p, pass, form, threads);
+  }
   if (pass == Pass::weight_grad) {
     return WeightGradJob<S, false>(p).workspace(threads);
   }
@@ -89,7 +99,10 @@ void direct_run(
     Pass pass,
     const ConvTensors& t,
     void* workspace) {
-  if (pass == Pass::weight_grad) {
+  const PatchForm form = patch_form(p, pass, kLanes<acc_t<S>>);
+  if (form.takes) {
+    patch_run<S>(p, pass, form, t, workspace);
+  } else if (pass == Pass::weight_grad) {
     const WeightGradJob<S, false> job(p);
     job(static_cast<const S*>(t.x),
         static_cast<const S*>(t.y),

@@ -14,6 +14,7 @@
 #include "core/dtype.h"
 #include "core/parallel.h"
 #include "cpu/conv_cost.h"
+#include "cpu/conv_patch_plan.h"
 #include "cpu/isa.h"
 #include "cpu/scratch.h"
 
@@ -32,6 +33,8 @@
 #include "cpu/gemm_tile.h"
 
 #include "cpu/conv_pack.h"
+
+#include "cpu/conv_patch.h"
 
 #include "cpu/conv_dot.h"
 #undef TC_ISA
@@ -76,6 +79,9 @@ double cost(const ConvProblem& problem, Pass pass) {
   const ConvProblem p = simplified(problem);
   const int64_t L = vector_lanes(p.dtype);
   const bool fwd = pass == Pass::forward;
+  if (fwd && patch_form(p, pass, 2 * L).takes) {
+    return patch_cost(p, 1.6 * fma_rate(p.dtype));
+  }
   const int64_t lanes = fwd ? p.out_group() : p.in_group();
   const int64_t red = fwd ? p.in_group() : p.out_group();
   const double used = static_cast<double>(lanes) / ((lanes + L - 1) / L * L) *

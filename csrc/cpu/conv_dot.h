@@ -519,6 +519,23 @@ struct DotJob {
   }
 };
 
+// Windows and filters by pairs (conv_patch.h).
+struct PairProducts {
+  using Storage = bfloat16;
+  using A = float;
+  using Factor = __m512bh;
+  static constexpr int kStep = 32;
+  static Factor read(const bfloat16* p) {
+    return (__m512bh)_mm512_loadu_si512(p);
+  }
+  static Factor read_partial(const bfloat16* p, int n) {
+    return (__m512bh)_mm512_maskz_loadu_epi16((1u << n) - 1u, p);
+  }
+  static void step(Vec<float>& acc, Factor x, Factor w) {
+    acc = (Vec<float>)_mm512_dpbf16_ps((__m512)acc, x, w);
+  }
+};
+
 template <typename F>
 void each_dot_job(const GatherView& v, int threads, F f) {
   for (const AxisRun& r0 : v.runs[0]) {
@@ -533,6 +550,10 @@ void each_dot_job(const GatherView& v, int threads, F f) {
 }
 
 inline int64_t dot_workspace(const ConvProblem& p, Pass pass, int threads) {
+  const PatchForm form = patch_form(p, pass, PairProducts::kStep);
+  if (pass == Pass::forward && form.takes) {
+    return threads * PatchForward<PairProducts>(p, form).thread_bytes();
+  }
   const GatherView v = gather_view(p, pass);
   Scratch scratch(nullptr);
   scratch.take<float>(p.groups * ((v.lanes + 15) / 16 * 16));
@@ -548,8 +569,18 @@ inline void dot_run(
     Pass pass,
     const ConvTensors& t,
     void* workspace) {
-  const GatherView v = gather_view(p, pass);
   const bool fwd = pass == Pass::forward;
+  const PatchForm form = patch_form(p, pass, PairProducts::kStep);
+  if (fwd && form.takes) {
+    PatchForward<PairProducts>(p, form)(
+        static_cast<const bfloat16*>(t.x),
+        static_cast<const bfloat16*>(t.w),
+        static_cast<const bfloat16*>(t.bias),
+        static_cast<bfloat16*>(t.y),
+        workspace);
+    return;
+  }
+  const GatherView v = gather_view(p, pass);
   const int64_t lanes = (v.lanes + 15) / 16 * 16;
   Scratch scratch(workspace);
   float* bias = scratch.take<float>(p.groups * lanes);
