@@ -11,6 +11,8 @@ import torch
 from common import conv_passes, isa, isas, normal
 from torch import Tensor
 
+from torchconv import functional as TF
+
 CPUINFO = Path("/proc/cpuinfo")
 HAS_DOT = (
     CPUINFO.exists() and "avx512_bf16" in CPUINFO.read_text() and "avx512" in isas()
@@ -39,3 +41,17 @@ def test_it_refuses_with_the_reason() -> None:
     with isa("baseline"):
         for result in passes("resnet_1x1", torch.bfloat16).values():
             assert "AVX512_BF16" in str(result)
+
+
+@pytest.mark.skipif(not HAS_DOT, reason="the processor lacks AVX512_BF16")
+@pytest.mark.parametrize("channels", (1, 3))
+@pytest.mark.parametrize("width", (3, 4, 5))
+def test_an_infinite_neighbour_is_no_factor(channels: int, width: int) -> None:
+    """Runs of taps have odd lengths: what lies beside them must not be multiplied."""
+    x = normal((1, channels, 4, 40), torch.bfloat16)
+    x[:, :, :, 13] = float("inf")
+    w = normal((8, channels, 1, width), torch.bfloat16)
+    expected = torch.nn.functional.conv2d(x.double(), w.double()).isfinite()
+    for form in (torch.contiguous_format, torch.channels_last):
+        y = TF.conv2d(x.to(memory_format=form), w, algorithm="dot")
+        assert torch.equal(y.isfinite(), expected)

@@ -14,6 +14,7 @@
 #include "core/dtype.h"
 #include "core/parallel.h"
 #include "cpu/conv_cost.h"
+#include "cpu/conv_dot_form.h"
 #include "cpu/conv_patch_plan.h"
 #include "cpu/isa.h"
 #include "cpu/scratch.h"
@@ -35,6 +36,10 @@
 #include "cpu/conv_pack.h"
 
 #include "cpu/conv_patch.h"
+
+#include "cpu/conv_dot_tile.h"
+
+#include "cpu/conv_dot_pack.h"
 
 #include "cpu/conv_dot.h"
 #undef TC_ISA
@@ -82,10 +87,11 @@ double cost(const ConvProblem& problem, Pass pass) {
   if (fwd && patch_form(p, pass, 2 * L).takes) {
     return patch_cost(p, 1.6 * fma_rate(p.dtype));
   }
+  const DotForm form(p, pass);
   const int64_t lanes = fwd ? p.out_group() : p.in_group();
-  const int64_t red = fwd ? p.in_group() : p.out_group();
+  const double steps = form.pair_steps(p.taps()) + form.single_steps();
   const double used = static_cast<double>(lanes) / ((lanes + L - 1) / L * L) *
-      red / ((red + 1) / 2 * 2);
+      form.red * p.taps() / (2 * steps);
   const double source = 1.0 * p.batch *
       (fwd ? p.in_channels * p.in_pixels() : p.out_channels * p.out_pixels());
   const double result = 1.0 * p.batch *
@@ -94,7 +100,7 @@ double cost(const ConvProblem& problem, Pass pass) {
   const bool inner = (fwd ? p.x : p.y).c == 1, outer = (fwd ? p.y : p.x).c == 1;
   return conv_flops(p) / 4 / (fma_rate(p.dtype) * used) +
       source * (inner ? 0.02 : 0.15) + result * (outer ? 0.05 : 0.15) +
-      weights * 0.3 + 500.0 * p.groups;
+      weights * 0.1 + 500.0 * p.groups;
 }
 
 #if defined(__x86_64__)
