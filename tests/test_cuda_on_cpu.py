@@ -14,6 +14,7 @@ import shapes
 import torch
 from common import assert_same, normal, ops, per_rank, whole
 from cuda_on_cpu import library
+from test_tiled import TILES
 from torch import Tensor
 
 from torchconv import functional as TF
@@ -33,7 +34,20 @@ def calls() -> dict[str, Any]:
     columns = whole((2, 27, 30), torch.float32)
     square = x.square()
     root = ops.lp_pool(square, 2.0, [3, 3], [2, 2], False, False)
+    local = whole((2, 1, 5, 3, 3, 3), torch.float32)
+    local_bias = whole((2, 1, 5), torch.float32)
+    local_grad = whole((2, 5, 5, 6), torch.float32)
+    local_args = ([1, 1], [0, 0, 0, 0], [1, 1], 1, "zeros")
     return {
+        "local_conv_forward": lambda: ops.local_conv_forward(
+            x, local, local_bias, *local_args, False
+        ),
+        "local_conv_input_grad": lambda: ops.local_conv_input_grad(
+            local_grad, local, x.shape, *local_args, False
+        ),
+        "local_conv_weight_grad": lambda: ops.local_conv_weight_grad(
+            local_grad, x, local.shape, *local_args
+        ),
         "channel_sum": lambda: ops.channel_sum(x),
         "max_pool": lambda: ops.max_pool(x, *window, False, False),
         "max_pool_with_codes": lambda: ops.max_pool_with_codes(
@@ -124,6 +138,22 @@ def test_order_of_threads_does_not_matter(problem: shapes.Pool) -> None:
         assert_same(b, a)
 
 
+@pytest.mark.parametrize("problem", TILES, ids=lambda p: p.name)
+def test_order_of_threads_of_local_kernels(problem: Any) -> None:
+    sizes = (problem.x, problem.weight, problem.weight[: problem.nd + 1])
+    leaves = [
+        normal(size, torch.float32, i).requires_grad_() for i, size in enumerate(sizes)
+    ]
+    found = []
+    for reverse in (False, True):
+        with library.switched_on(reverse):
+            y = problem.ours(*leaves)
+            grad = normal(y.shape, torch.float32, "grad")
+            found.append([y.detach(), *torch.autograd.grad(y, leaves, grad)])
+    for a, b in zip(*found, strict=True):
+        assert_same(b, a)
+
+
 def shapes_last(nd: int) -> torch.memory_format:
     return torch.channels_last_3d if nd == 3 else torch.channels_last
 
@@ -149,6 +179,7 @@ SANITIZED = {
             "fold or side_by_side) and not float64"
         ),
     ),
+    "local": (("test_tiled.py",), "strides_of or in_parts or empty_batch"),
     "conv": (
         ("test_cuda_conv.py",),
         (

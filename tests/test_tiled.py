@@ -88,7 +88,20 @@ PROBLEMS = [
         for stride in (1, 2)
     ),
 ]
+# What fills and overflows the tiles of the kernels: rows, parts of rows, columns, groups.
+TILES = [
+    Problem("long-rows", (2, 60, 3, 4), (1, 2), 35, (3, 3)),
+    Problem("few-long-rows", (9, 5, 3, 2), (2, 2), 8, (3, 3), {"padding": 1}),
+    Problem("two-rows-wide", (2, 2, 9, 17), (1, 2), 2, (3, 3), {"padding": 1}),
+    Problem("sums-in-parts", (3, 3, 12, 13), (1, 2), 3, (3, 2), {"padding": 1}),
+    Problem("tiny-groups", (1, 140, 2, 3), (2, 2), 420, (1, 1), {"groups": 140}),
+    Problem("across-groups", (2, 18, 4, 4), (2, 2), 18, (3, 3), {"groups": 6}),
+    Problem("many-filters", (9, 4, 5, 4), (2, 1), 33, (3, 3), {"stride": 2}),
+]
+PROBLEMS += TILES
+
 named = {"ids": lambda problem: problem.name}
+on_every_device = pytest.mark.usefixtures("kernel_device")
 
 
 def gradients(problem: Problem, tensors: tuple[Tensor, ...], grad: Tensor) -> Any:
@@ -96,6 +109,7 @@ def gradients(problem: Problem, tensors: tuple[Tensor, ...], grad: Tensor) -> An
     return torch.autograd.grad(problem.ours(*leaves), leaves, grad)
 
 
+@on_every_device
 @pytest.mark.parametrize("problem", PROBLEMS, **named)
 def test_definition(problem: Problem) -> None:
     x, w, b = problem.tensors(F64)
@@ -119,6 +133,7 @@ def test_definition(problem: Problem) -> None:
         assert (g * d).sum() == (grad * change).sum()
 
 
+@on_every_device
 @pytest.mark.parametrize("problem", PROBLEMS, **named)
 @pytest.mark.parametrize(
     "dtype", [*FLOATS[:1], *FLOATS[2:], *COMPLEX, torch.int64, torch.uint8], ids=str
@@ -137,6 +152,7 @@ def test_dtypes(problem: Problem, dtype: torch.dtype) -> None:
         assert torch.equal(one, other.to(dtype))
 
 
+@on_every_device
 @pytest.mark.parametrize("problem", PROBLEMS, **named)
 def test_strides_of_arguments(problem: Problem) -> None:
     x, w, b = problem.tensors(torch.float32)
@@ -168,6 +184,7 @@ def test_strides_of_arguments(problem: Problem) -> None:
         assert torch.equal(one, other)
 
 
+@on_every_device
 def test_results_do_not_depend_on_threads_or_batch() -> None:
     for problem in PROBLEMS:
         sizes = (problem.x, problem.weight, problem.weight[: problem.nd + 1])
@@ -192,6 +209,27 @@ def test_results_do_not_depend_on_threads_or_batch() -> None:
             assert torch.equal(problem.ours(x[:1], w, b), y[:1]), problem.name
 
 
+@on_every_device
+@pytest.mark.parametrize(
+    ("batch", "channels", "length"), [(2, 2, 10_000), (1, 3, 6250)]
+)
+def test_input_grad_in_parts(batch: int, channels: int, length: int) -> None:
+    """Patches of so many positions that CUDA makes them for a part of the samples or
+    channels at a time."""
+    x = whole((batch, channels, length + 119), F64, "x")
+    w = whole((2, 1, channels, 120), F64, "w")
+    grad = whole((batch, 1, length), F64, "grad")
+    leaf = x.clone().requires_grad_()
+    (found,) = torch.autograd.grad(TF.tiled_conv1d(leaf, w), leaf, grad)
+    expected = torch.zeros_like(x)
+    for kernel in range(2):
+        own = torch.zeros_like(grad)
+        own[..., kernel::2] = grad[..., kernel::2]
+        expected += torch.nn.grad.conv1d_input(x.shape, w[kernel], own)
+    assert torch.equal(found, expected)
+
+
+@on_every_device
 def test_empty_batch() -> None:
     x = torch.zeros(0, 2, 5, 5, requires_grad=True)
     w = torch.randn(2, 2, 3, 2, 3, 3, requires_grad=True)
@@ -204,6 +242,7 @@ def test_empty_batch() -> None:
     assert not gb.any()
 
 
+@on_every_device
 @pytest.mark.parametrize(
     "problem",
     [
@@ -219,6 +258,7 @@ def test_gradients_of_every_order(problem: Problem) -> None:
     assert torch.autograd.gradgradcheck(problem.ours, tensors, check_fwd_over_rev=True)
 
 
+@on_every_device
 @pytest.mark.parametrize("mapped", range(1, 8))
 def test_vmap(mapped: int) -> None:
     problem = Problem("vmap", (2, 4, 5, 4), (2, 3), 6, (3, 2), {"groups": 2})
@@ -255,6 +295,7 @@ def test_autocast_and_compile() -> None:
     assert layer.weight.grad is not None
 
 
+@on_every_device
 @pytest.mark.parametrize("nd", [1, 2, 3])
 def test_flip(nd: int) -> None:
     x = whole((2, 2, *(6, 5, 4)[:nd]), F64)

@@ -112,7 +112,7 @@ def table(kernels: list[Kernel]) -> str:
     for kernel in kernels:
         rows.setdefault((kernel.source, kernel.name), {})[kernel.arch] = kernel
     title = "registers / bytes of static shared memory / bytes spilled"
-    head = f"{'file':<18} {'kernel':<60}" + "".join(f" {arch:>14}" for arch in archs)
+    head = f"{'file':<26} {'kernel':<60}" + "".join(f" {arch:>14}" for arch in archs)
     lines = [title, head]
     for (source, name), by_arch in rows.items():
         cells = [
@@ -120,7 +120,7 @@ def table(kernels: list[Kernel]) -> str:
             for k in (by_arch.get(arch) for arch in archs)
         ]
         lines.append(
-            f"{source:<18} {name:<60}" + "".join(f" {cell:>14}" for cell in cells)
+            f"{source:<26} {name:<60}" + "".join(f" {cell:>14}" for cell in cells)
         )
     return "\n".join(lines) + "\n"
 

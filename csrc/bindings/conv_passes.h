@@ -69,9 +69,11 @@ inline std::optional<Tensor> dense_bias(
 // The gradients' problems come from sizes; gy must have the size that forward
 // gives.
 inline void check_grad(const ConvProblem& p, const Tensor& gy, const char* op) {
-  bool ok = gy.sizes()[0] == p.batch && gy.sizes()[1] == p.out_channels;
-  for (int d = 3 - spatial_dims(gy); d < 3; ++d) {
-    ok = ok && gy.sizes()[2 + d - (3 - spatial_dims(gy))] == p.out[d];
+  const int nd = spatial_dims(gy);
+  bool ok = nd >= 1 && nd <= 3 && gy.sizes()[0] == p.batch &&
+      gy.sizes()[1] == p.out_channels;
+  for (int d = 0; ok && d < 3; ++d) {
+    ok = p.out[d] == (d >= 3 - nd ? gy.sizes()[d - 1 + nd] : 1);
   }
   STD_TORCH_CHECK(
       ok,

@@ -28,6 +28,9 @@ constexpr Op kOps[] = {
     {"conv_forward", "TTOLLLvSvS"},
     {"conv_input_grad", "TTOLLLLvSvS"},
     {"conv_weight_grad", "TTLLLLvSvS"},
+    {"local_conv_forward", "TTOLLLvSv"},
+    {"local_conv_input_grad", "TTLLLLvSv"},
+    {"local_conv_weight_grad", "TTLLLLvS"},
     {"channel_sum", "T"},
     {"max_pool", "TLLLLvv"},
     {"max_pool_with_codes", "TLLLLvv"},
@@ -48,9 +51,6 @@ constexpr Op kOps[] = {
     {"unfold", "TLLLL"},
     {"fold", "TLLLLL"},
 #endif
-    {"local_conv_forward", "TTOLLLvSv"},
-    {"local_conv_input_grad", "TTLLLLvSv"},
-    {"local_conv_weight_grad", "TTLLLLvS"},
     {"conv_prepared", "TTOv"}, // eager calls on the CPU only
 };
 constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]);

@@ -39,7 +39,7 @@ int64_t slices_wanted(int64_t others, int threads) {
 LocalPlan local_plan_of(const LocalProblem& p, Pass pass, int threads) {
   int64_t others = p.conv.groups;
   if (pass == Pass::weight_grad) {
-    others *= p.tile[0] * p.tile[1] * p.tile[2];
+    others *= p.classes();
   }
   const bool sliced = pass != Pass::forward && threads > 1;
   LocalPlan plan = local_plan(

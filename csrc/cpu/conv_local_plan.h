@@ -1,12 +1,11 @@
 // How a position-dependent convolution is cut into work: shared by the three
 // passes and all instruction sets.
 //
-// Output positions with the same residue modulo the tile use the same kernel
-// and form a class. A column is one position of a class in one sample (positions
-// run fastest). What a column reads of a group's channels [c0, c1) is its patch:
-// (c1 - c0) * taps elements in the weight's order, so that forward is dot
-// products of patches with rows of the weight, and the two gradients are outer
-// products. Patches exist for one block of columns at a time.
+// A column is one position of a class in one sample. What it reads of a group's
+// channels [c0, c1) is its patch: (c1 - c0) * taps elements in the weight's
+// order, so that forward is dot products of patches with rows of the weight, and
+// the two gradients are outer products. Patches exist for one block of columns
+// at a time.
 #pragma once
 
 #include <algorithm>
@@ -63,10 +62,9 @@ inline LocalPlan local_plan(
   LocalPlan plan;
   plan.taps = c.taps();
   plan.row = c.in_group() * plan.taps;
-  plan.classes = 1;
+  plan.classes = p.classes();
   plan.columns = c.batch;
   for (int d = 0; d < 3; ++d) {
-    plan.classes *= p.tile[d];
     plan.columns *= ceil_div(c.out[d], p.tile[d]);
   }
   plan.wide = plan.columns >= kLocalWide * c.batch;
@@ -99,23 +97,12 @@ inline LocalPlan local_plan(
   return plan;
 }
 
-// The positions of one class: residue + j * tile in every dimension.
-struct LocalClass {
-  int64_t residue[3], count[3];
-  int64_t columns;
-};
-
 inline LocalClass local_class(const LocalProblem& p, int64_t number) {
-  LocalClass k;
-  k.columns = p.conv.batch;
-  for (int d = 2; d >= 0; --d) {
-    k.residue[d] = number % p.tile[d];
-    number /= p.tile[d];
-    const int64_t rest = p.conv.out[d] - k.residue[d];
-    k.count[d] = rest > 0 ? ceil_div(rest, p.tile[d]) : 0;
-    k.columns *= k.count[d];
-  }
-  return k;
+  return torchconv::local_class(p, number, [](int64_t& index, int64_t size) {
+    const int64_t digit = index % size;
+    index /= size;
+    return digit;
+  });
 }
 
 // A walk over the columns of a class: position and sample of each.

@@ -6,6 +6,7 @@
 
 #include "cuda/conv_cost.h"
 #include "cuda/conv_gather.cuh"
+#include "cuda/conv_pairs.cuh"
 #include "cuda/launch.cuh"
 
 namespace torchconv {
@@ -19,22 +20,6 @@ struct Params {
   ConvTensors t;
   Interior box[3];
 };
-
-// Calls f(tap, output position) for every pair along d that position i
-// gathers from.
-template <typename F>
-__device__ void each_pair(const ConvProblem& p, int d, int64_t i, const F& f) {
-  const Shown s = shown(p, d, i);
-  for (int64_t e = 0; e < shown_count(s); ++e) {
-    const int64_t q = shown_at(s, i, e) + p.low[d];
-    for (int64_t t = 0; t < p.kernel[d]; ++t) {
-      const int64_t o = q - t * p.dilation[d];
-      if (o >= 0 && o % p.stride[d] == 0 && o / p.stride[d] < p.out[d]) {
-        f(t, o / p.stride[d]);
-      }
-    }
-  }
-}
 
 template <typename T>
 __global__ void border_kernel(const __grid_constant__ Params params) {
