@@ -1,4 +1,5 @@
-"""Depthwise convolution where rows are read in place: borders, strides, few rows."""
+"""Depthwise convolution where rows or pixels are read in place: borders, strides, few
+rows, channels that fill no unit of lanes."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from common import threads
 
 import torchconv.functional as F
 from torchconv import _extension
@@ -70,6 +72,98 @@ def test_rows_in_place(isa: str, case: tuple, dtype: torch.dtype) -> None:
             float((found.detach().double() - expected.detach()).abs().max())
             <= tolerance * scale
         )
+
+
+# channels, input size, kernel, stride, padding
+PIXELS = [
+    (16, (7, 7), (3, 3), (1, 1), (1, 1)),
+    (33, (8, 9), (3, 3), (1, 1), (0, 2)),
+    (54, (5, 23), (3, 3), (1, 1), (1, 1)),
+    (20, (3, 3), (3, 3), (1, 1), (2, 2)),
+    (17, (1, 2), (3, 3), (1, 1), (1, 1)),
+    (24, (6, 8), (3, 5), (1, 1), (1, 2)),
+    (24, (6, 14), (3, 2), (1, 1), (1, 0)),
+    (40, (14, 14), (5, 5), (1, 1), (2, 2)),
+    (16, (9, 13), (5, 5), (1, 1), (4, 1)),
+    (18, (14, 15), (7, 7), (1, 1), (3, 3)),
+    (16, (3, 3), (7, 7), (1, 1), (3, 3)),  # a kernel larger than the input
+    (16, (11, 10), (4, 4), (1, 1), (2, 1)),
+    (23, (12, 13), (9, 9), (1, 1), (4, 4)),
+    (16, (6, 30), (13, 3), (1, 1), (8, 1)),
+    (16, (5, 6), (31, 31), (1, 1), (15, 15)),
+    (35, (15, 14), (3, 3), (2, 2), (1, 1)),
+    (19, (9, 29), (5, 4), (2, 2), (2, 0)),
+    (32, (13, 17), (7, 7), (2, 2), (3, 3)),
+    (16, (9, 9), (3, 3), (2, 2), (0, 0)),
+    (22, (5, 6, 9), (3, 3, 3), (1, 1, 1), (1, 1, 1)),
+    (16, (5, 8, 14), (3, 3, 3), (1, 2, 2), (1, 1, 1)),
+    (16, (4, 6, 7), (2, 5, 5), (2, 1, 1), (1, 2, 2)),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("case", PIXELS, ids=str)
+def test_pixels_in_place(isa: str, case: tuple, dtype: torch.dtype) -> None:
+    channels, size, kernel, stride, padding = case
+    nd = len(size)
+    x = torch.randn(2, channels, *size).to(dtype)
+    w = torch.randn(channels, 1, *kernel).to(dtype)
+    b = torch.randn(channels).to(dtype)
+    # What lies beside the tensor must not be read.
+    wide = torch.full((2, *size[:-1], size[-1] + 2, channels + 3), torch.nan).to(dtype)
+    part = wide[..., 1:-1, 1:-2].movedim(-1, 1)
+    part.copy_(x)
+    results = []
+    for functional, to, given in (
+        (torch.nn.functional, torch.float64, x),
+        (F, dtype, part),
+    ):
+        leaves = [t.detach().to(to).requires_grad_() for t in (given, w, b)]
+        conv = getattr(functional, f"conv{nd}d")
+        y = conv(*leaves, stride=stride, padding=padding, groups=channels)
+        torch.manual_seed(1)
+        grad = torch.randn(y.shape).to(dtype).to(to)
+        grad = grad.movedim(1, -1).contiguous().movedim(-1, 1)
+        results.append([y, *torch.autograd.grad(y, leaves, grad)])
+    tolerance = {torch.float64: 1e-11, torch.float32: 3e-5, torch.bfloat16: 8e-3}[dtype]
+    for expected, found in zip(*results):
+        scale = float(expected.detach().abs().max())
+        assert found.dtype == dtype
+        assert (
+            float((found.detach().double() - expected.detach()).abs().max())
+            <= tolerance * scale
+        )
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 9])
+def test_pixels_do_not_depend_on_threads_or_batch(kernel: int) -> None:
+    """54 channels: the last unit of lanes overlaps the one before."""
+    x = torch.randn(3, 54, 31, 29).to(memory_format=torch.channels_last)
+    w = torch.randn(54, 1, kernel, kernel)
+
+    def passes(x: torch.Tensor) -> list[torch.Tensor]:
+        x = x.detach().requires_grad_()
+        y = F.conv2d(x, w, padding=kernel // 2, groups=54)
+        return [y.detach(), *torch.autograd.grad(y, x, torch.sin(x.detach()))]
+
+    with threads(1):
+        once = passes(x)
+    for count in (2, 3):
+        with threads(count):
+            for one, other in zip(once, passes(x)):
+                assert torch.equal(one, other)
+    for one, other in zip(once, passes(x[1:2])):
+        assert torch.equal(one[1:2], other)
+
+
+def test_pixels_outside_meet_no_weight(isa: str) -> None:
+    """An infinity in the weight reaches the results whose tap sees an element."""
+    x = torch.randn(1, 32, 9, 9).to(memory_format=torch.channels_last)
+    w = torch.randn(32, 1, 3, 3)
+    w[:, :, 0, 0] = torch.inf
+    y = F.conv2d(x, w, padding=1, groups=32)
+    assert bool(y[:, :, 0].isfinite().all()) and bool(y[:, :, :, 0].isfinite().all())
+    assert not bool(y[:, :, 1:, 1:].isfinite().any())
 
 
 def test_infinities_stay_where_they_belong(isa: str) -> None:

@@ -35,7 +35,14 @@ StripShape active_strip_shape(const ConvProblem& p, Pass pass) {
 
 int64_t strip_workspace(const ConvProblem& p, Pass pass, int threads) {
   const StripShape s = active_strip_shape(p, pass);
-  return s.in_place ? 0 : strip_scratch(s).bytes * threads;
+  switch (s.in_place) {
+    case InPlace::rows:
+      return 0;
+    case InPlace::pixels:
+      return pixels_bytes(s);
+    default:
+      return strip_scratch(s).bytes * threads;
+  }
 }
 
 double strip_cost(const ConvProblem& p, Pass pass) {
@@ -69,8 +76,11 @@ void strip_run(
     const ConvTensors& t,
     void* workspace) {
   const StripShape s = active_strip_shape(p, pass);
-  if (s.in_place) {
+  if (s.in_place == InPlace::rows) {
     return run_depthwise_rows(s, t);
+  }
+  if (s.in_place == InPlace::pixels) {
+    return run_depthwise_pixels(s, t, workspace);
   }
   switch (p.dtype) {
     case DType::f32:

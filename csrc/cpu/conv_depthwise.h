@@ -21,8 +21,13 @@ void strip_run(
     const ConvTensors& t,
     void* workspace);
 
-// Problems whose shape says in_place (conv_depthwise_rows.cpp).
+// Problems whose shape says in_place: conv_depthwise_rows.cpp,
+// conv_depthwise_pixels.cpp.
 void run_depthwise_rows(const StripShape& s, const ConvTensors& t);
+void run_depthwise_pixels(
+    const StripShape& s,
+    const ConvTensors& t,
+    void* workspace);
 
 } // namespace cpu
 } // namespace torchconv

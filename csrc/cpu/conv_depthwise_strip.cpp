@@ -124,6 +124,21 @@ bool worth_in_place(const StripShape& s) {
   return s.dest.size[2] * 2 >= s.lanes || p.taps() < 25;
 }
 
+// Whether pixels can be read where they lie: channels_last and zero padding,
+// kernels that are not dilated within the plane.
+bool pixels_fit(const StripShape& s) {
+  const ConvProblem& p = s.p;
+  const int64_t stride = p.stride[2];
+  const bool twice = stride == 2 && s.pass == Pass::forward &&
+      p.kernel[1] % 2 == 1 && p.kernel[1] <= 7;
+  const bool fits = p.kernel[1] >= 3 && p.dilation[1] == 1 &&
+      p.dilation[2] == 1 && p.stride[1] == stride && (stride == 1 || twice) &&
+      (s.pass != Pass::input_grad || p.stride[0] == 1);
+  return fits && s.pass != Pass::weight_grad && s.mode == PaddingMode::zeros &&
+      !s.folds && p.in_group() == 1 && p.out_group() == 1 &&
+      p.groups >= s.lanes && p.x.c == 1 && p.y.c == 1;
+}
+
 // Whether channels are worth bringing into the lanes.
 bool worth_staging(const StripShape& s) {
   const double bytes = static_cast<double>(pixels(s.source) + pixels(s.dest)) *
@@ -164,9 +179,11 @@ StripShape strip_shape(const ConvProblem& problem, Pass pass, int lanes) {
     padded |= p.low[d] != 0 || p.high[d] != 0;
   }
   s.folds = backward && padded && p.mode != PaddingMode::zeros;
-  s.in_place = worth_in_place(s);
-  s.channel_lanes = !s.in_place && p.in_group() == 1 && p.out_group() == 1 &&
-      p.groups * 3 >= s.lanes &&
+  s.in_place = pixels_fit(s) ? InPlace::pixels
+      : worth_in_place(s)    ? InPlace::rows
+                             : InPlace::no;
+  s.channel_lanes = s.in_place != InPlace::rows && p.in_group() == 1 &&
+      p.out_group() == 1 && p.groups * 3 >= s.lanes &&
       ((p.x.c == 1 && p.y.c == 1) || worth_staging(s));
   s.staged_source = s.channel_lanes && s.source.stride.c != 1;
   s.staged_dest = s.channel_lanes && s.dest.stride.c != 1;
@@ -267,6 +284,10 @@ StripScratch strip_scratch(const StripShape& s) {
                     : 0);
   r.bytes = round_up(used * compute_size(s.p.dtype), 64);
   return r;
+}
+
+int64_t pixels_bytes(const StripShape& s) {
+  return s.units * (s.p.taps() + 1) * s.lanes * compute_size(s.p.dtype);
 }
 
 StripTaps strip_taps(const StripShape& s) {

@@ -52,10 +52,14 @@ inline int64_t pixels(const Planes& p) {
   return p.size[0] * p.size[1] * p.size[2];
 }
 
+// Whether there are no strips: rows are read where they lie, positions in the
+// lanes, or pixels, channels in the lanes.
+enum class InPlace { no, rows, pixels };
+
 struct StripShape {
   ConvProblem p; // simplified
   Pass pass;
-  bool in_place; // no strips: rows are read where they lie
+  InPlace in_place;
   bool channel_lanes; // else the lanes are positions
   bool flat; // the rows of a block are computed as one, gaps included
   bool folds; // input_grad through a padded plane
@@ -120,6 +124,8 @@ struct StripScratch {
 };
 
 StripScratch strip_scratch(const StripShape& s);
+// And that of pixels in place: packed weights and biases, for all threads.
+int64_t pixels_bytes(const StripShape& s);
 
 // lanes: of a vector of what the problem computes in.
 StripShape strip_shape(const ConvProblem& p, Pass pass, int lanes);
