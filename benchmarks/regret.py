@@ -73,7 +73,9 @@ def measure_regret(
         if not names or chosen not in names:
             continue
         turns = {name: case.turn(which, ours, name) for name in names}
-        found = interleaved(turns, setting.budget, setting.device)
+        found = interleaved(
+            turns, setting.budget, setting.device, settle=not setting.cold
+        )
         seconds = {name: timing.median for name, timing in found.items()}
         best = min(seconds, key=lambda name: seconds[name])
         rows.append(

@@ -35,7 +35,10 @@ class Timing:
 
 
 def interleaved(
-    functions: Mapping[str, Turn], budget: float, device: str = "cpu"
+    functions: Mapping[str, Turn],
+    budget: float,
+    device: str = "cpu",
+    settle: bool = False,
 ) -> dict[str, Timing]:
     """Times functions in turn.
 
@@ -45,6 +48,8 @@ def interleaved(
         functions: by name.
         budget: seconds to spend on each pair of them, if FEWEST_SAMPLES are done by then.
         device: "cuda" times with events, each sample after a flush of the L2 cache.
+        settle: a call before each sample is not counted. Beside functions that take a
+            hundred times as long and empty the caches, the first call is a slow one.
     """
     sample = _cuda_sample() if device == "cuda" else _cpu_sample
     for function in functions.values():
@@ -58,6 +63,8 @@ def interleaved(
     for turn in range(MOST_SAMPLES):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
+            if settle:
+                functions[name](turn * calls)
             times[name].append(sample(functions[name], calls, turn * calls))
         if time.perf_counter() > end and turn + 1 >= FEWEST_SAMPLES:
             break

@@ -1,5 +1,8 @@
 #include "cpu/conv_cost.h"
 
+#include <algorithm>
+
+#include "core/conv_gather.h"
 #include "cpu/isa.h"
 
 namespace torchconv {
@@ -22,10 +25,42 @@ double fma_rate(DType dtype) {
   return dtype == DType::i64 ? rate / 4 : rate;
 }
 
-double tile_cost(const ConvProblem& p, Pass pass, bool columns) {
+namespace {
+
+double filled(int64_t n, int64_t lanes) {
+  return n == 0 ? 1
+                : static_cast<double>(n) / ((n + lanes - 1) / lanes * lanes);
+}
+
+// The share of the lanes that hold results: channels, with the phases of
+// input_grad beside them where they can be, or, in strips, pixels of a row,
+// whichever is more. Fewer than 8 chains of multiply-adds wait for one another.
+double lanes_used(const ConvProblem& p, Pass pass, bool columns) {
   const int64_t L = vector_lanes(p.dtype);
-  const int64_t lanes = pass == Pass::input_grad ? p.in_group() : p.out_group();
-  const double used = static_cast<double>(lanes) / ((lanes + L - 1) / L * L);
+  const bool forward = pass == Pass::forward;
+  int64_t channels = pass == Pass::input_grad ? p.in_group() : p.out_group();
+  if (columns || pass == Pass::weight_grad) {
+    return filled(channels, L);
+  }
+  int64_t row = forward ? p.out[2] : p.in[2];
+  if (!forward) {
+    row = (row + p.stride[2] - 1) / p.stride[2];
+    if (can_fold(p, pass)) {
+      channels *= p.stride[0] * p.stride[1] * p.stride[2];
+    }
+  }
+  const int64_t chains =
+      std::min<int64_t>(channels, 14) * std::min<int64_t>((row + L - 1) / L, 4);
+  const bool rows = (forward ? p.y : p.x).s[2] == 1;
+  return std::max(
+      filled(channels, L),
+      rows ? filled(row, L) * std::min(1.0, chains / 8.0) : 0.0);
+}
+
+} // namespace
+
+double tile_cost(const ConvProblem& p, Pass pass, bool columns) {
+  const double used = lanes_used(p, pass, columns);
   const double product = conv_flops(p) / 2;
   const double source = 1.0 * p.batch *
       (pass == Pass::input_grad ? p.out_channels * p.out_pixels()

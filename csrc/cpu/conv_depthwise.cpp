@@ -47,6 +47,16 @@ int64_t strip_workspace(const ConvProblem& p, Pass pass, int threads) {
 
 double strip_cost(const ConvProblem& p, Pass pass) {
   const StripShape s = active_strip_shape(p, pass);
+  if (s.in_place != InPlace::no) {
+    const double used = s.in_place == InPlace::pixels
+        ? static_cast<double>(p.groups) / (s.units * s.lanes)
+        : static_cast<double>(s.dest.size[2]) /
+            round_up(std::max<int64_t>(1, s.dest.size[2]), s.lanes);
+    const double results = 1.0 * p.batch * p.out_channels * p.out_pixels();
+    // Nanoseconds: multiply-adds, stores, and a fixed price per channel.
+    return conv_flops(p) / 2 / (fma_rate(p.dtype) * std::max(used, 0.1)) +
+        results / s.lanes + 20.0 * p.groups;
+  }
   // The share of the lanes that hold results, and of the multiply-adds that
   // do not wait for a load of their own: those of tiles of several channels or
   // of several rows.

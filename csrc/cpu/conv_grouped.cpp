@@ -13,6 +13,10 @@ const char* refusal(const ConvProblem& p, Pass pass) {
   if (p.dtype == DType::i64) {
     return "grouped computes in floating point; int64 is left to direct";
   }
+  if (p.in_group() == 1) {
+    return "grouped takes two or more input channels per group; depthwise takes "
+           "one";
+  }
   if (p.in_group() > kMostChannels || p.out_group() > kMostChannels) {
     return "grouped takes groups of up to 16 input and 16 output channels";
   }
