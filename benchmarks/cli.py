@@ -11,7 +11,7 @@ from rich.console import Console
 import torchconv
 from torchconv._extension import load_error
 
-from . import compare, memory, models, overhead, regret, run, scaling
+from . import compare, freeze, memory, models, overhead, regret, run, scaling
 from .options import Parser
 
 PIPE_WIDTH = 200
@@ -24,6 +24,7 @@ COMMANDS: dict[str, ModuleType] = {
     "scaling": scaling,
     "memory": memory,
     "overhead": overhead,
+    "freeze": freeze,
     "models": models,
 }
 

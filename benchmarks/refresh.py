@@ -38,6 +38,7 @@ SELECTIONS = {
     "cpu_bfloat16": (f"run {_CONVS} --cache warm --dtype bfloat16 --max-gflop 2", 1.2),
     "regret": (f"regret {_CONVS} --max-gflop 1", 0.9),
     "overhead": ("overhead", 0.2),
+    "freeze": ("freeze --dtype float32 bfloat16", 0.2),
 }
 BUDGET = 0.1  # seconds for each comparison, in ten minutes
 
@@ -48,7 +49,7 @@ def commands(minutes: float) -> dict[str, list[str]]:
     for name, (text, share) in SELECTIONS.items():
         budget = f"{BUDGET * minutes / 10:.3g}"
         arguments = [*shlex.split(text), "--budget", budget]
-        if "overhead" not in name:
+        if name not in ("overhead", "freeze"):
             arguments += ["--minutes", f"{share * minutes / 10:.3g}"]
         arguments += ["--json", str(RESULTS / f"{name}.json")]
         arguments += ["--md", str(RESULTS / f"{name}.md")]

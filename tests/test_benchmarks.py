@@ -418,6 +418,7 @@ SMOKE = [
     ["regret", CONV.spec, "--layout", "both"],
     ["memory", CONV.spec, POOL.spec],
     ["overhead"],
+    ["freeze"],
     ["scaling", CONV.spec, "--steps", "2"],
     ["models", "--model", SMALL_NETWORK, "--input", "1x2x8x8"],
 ]

@@ -166,4 +166,4 @@ def test_every_operator_is_checked() -> None:
     }
     checked = {name for make in SAMPLES.values() for name, _ in make()}
     # Eager calls alone use it, below autograd and without a fake kernel.
-    assert registered - {"conv_prepared"} == checked
+    assert registered - {"conv_prepared", "conv_pack"} == checked

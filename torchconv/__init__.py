@@ -13,6 +13,7 @@ from .autotune import autotune
 from .convert import ConversionReport, conversion_report, convert, revert
 from .equivariance import equivariance_error, invariance_curve
 from .explain import Explanation, explain
+from .freezing import freeze, unfreeze
 from .functional import convolve, correlate
 from .matrix import conv_matrix, matrix_picture
 
@@ -33,9 +34,11 @@ __all__ = [
     "correlate",
     "equivariance_error",
     "explain",
+    "freeze",
     "functional",
     "invariance_curve",
     "matrix_picture",
     "nn",
     "revert",
+    "unfreeze",
 ]

@@ -49,6 +49,7 @@ conv_forward = _handle("conv_forward")
 conv_input_grad = _handle("conv_input_grad")
 conv_weight_grad = _handle("conv_weight_grad")
 conv_prepared = _handle("conv_prepared")  # has no fake kernel: see _prepared.py
+conv_pack = _handle("conv_pack")  # has none either
 channel_sum = _handle("channel_sum")
 max_pool = _handle("max_pool")
 max_pool_with_codes = _handle("max_pool_with_codes")

@@ -21,7 +21,6 @@ from . import _extension, _ops
 # About one per layer, pass and input size.
 _KEPT = 8192
 
-_ORDINARY = frozenset({Tensor, torch.nn.Parameter})
 _is_tracing = torch._C._is_tracing
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 
@@ -41,6 +40,20 @@ class Args(tuple[Any, ...]):
     """The binary's object, which keeps ``id`` valid."""
 
     id: int
+
+
+class FrozenWeight(Tensor):
+    """A weight that nobody changes any more, so that it is kept packed.
+
+    A view of the tensor that holds it (``tensor.as_subclass(FrozenWeight)``): the packed
+    forms go with the view.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    packed: dict[int, Args]
+    """The calls prepared for this weight alone, by the number of those prepared for all
+    weights of its size."""
 
 
 @lru_cache(maxsize=_KEPT)
@@ -76,6 +89,33 @@ def prepare(
     return prepared
 
 
+_ORDINARY = frozenset({Tensor, torch.nn.Parameter})
+_WEIGHTS = _ORDINARY | {FrozenWeight}
+
+# Sizes of the input for which a weight is kept packed; the oldest is dropped.
+_PACKED = 8
+
+
+def _packed(pass_name: str, first: Tensor, weight: FrozenWeight, args: Args) -> Args:
+    """args, prepared for weight alone and with its packed form."""
+    kept = weight.packed.get(args.id)
+    if kept is None:
+        while len(weight.packed) >= _PACKED:
+            del weight.packed[next(iter(weight.packed))]
+        own = prepare.__wrapped__(
+            pass_name,
+            first.shape,
+            first.stride(),
+            weight.shape,
+            weight.stride(),
+            first.dtype,
+            tuple(args),
+        )
+        kept = own if type(own) is Args and _ops.conv_pack(weight, own.id) else args
+        weight.packed[args.id] = kept
+    return kept
+
+
 def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
     """The operator of a pass below the autograd keys, as a function of its tensors and
     args, for eager calls that want no gradient.
@@ -93,7 +133,7 @@ def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
         # Subclasses, modes and tracers are to see the operator itself.
         if (
             type(first) in _ORDINARY
-            and type(second) in _ORDINARY
+            and type(second) in _WEIGHTS
             and not _dispatch_modes()
             and not _is_tracing()
         ):
@@ -110,6 +150,8 @@ def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
                         args,
                     )
             if type(args) is Args:
+                if type(second) is FrozenWeight:
+                    args = _packed(pass_name, first, second, args)
                 bias = rest[0] if len(rest) == 2 else None
                 return run_prepared(first, second, bias, args.id)
         with below_autograd():

@@ -25,6 +25,7 @@ from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from . import nn
+from .freezing import unfreeze
 
 __all__ = [
     "ConversionReport",
@@ -160,7 +161,7 @@ def convert(
 def revert(model: AnyModule) -> AnyModule:
     """Gives the layers that `convert` took over back to torch.nn, in place.
 
-    Layers that were made as torchconv's stay so.
+    Layers that were made as torchconv's stay so. Frozen layers are unfrozen.
 
     Returns:
         The same model.
@@ -168,6 +169,7 @@ def revert(model: AnyModule) -> AnyModule:
     Raises:
         TypeError: model is not a torch.nn.Module.
     """
+    unfreeze(model)
     for _, module in _named_modules(model):
         if _state(module)[0] is LayerState.CONVERTED:
             _change_class(module, _TO_TORCH)

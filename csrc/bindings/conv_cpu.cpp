@@ -22,7 +22,10 @@ ConvChoice choose_on_cpu(
   return c;
 }
 
-Tensor run_on_cpu(const ConvCall& call, const ConvChoice* known) {
+Tensor run_on_cpu(
+    const ConvCall& call,
+    const ConvChoice* known,
+    const void* packed) {
   ConvProblem p = call.p;
   const std::string algorithm = take_tf32(call.algorithm, &p);
   const bool exact = algorithm == kAutoExact;
@@ -40,15 +43,17 @@ Tensor run_on_cpu(const ConvCall& call, const ConvChoice* known) {
       return *tuned;
     }
   }
-  const ConvChoice choice = known != nullptr && known->holds()
-      ? *known
-      : choose_on_cpu(call.p, call.pass, call.algorithm);
+  const bool holds = known != nullptr && known->holds();
+  const ConvChoice choice =
+      holds ? *known : choose_on_cpu(call.p, call.pass, call.algorithm);
+  ConvTensors t = call.t;
+  t.packed = holds ? packed : nullptr;
   if (choice.workspace == 0) {
-    choice.algorithm->run(p, call.pass, call.t, nullptr);
+    choice.algorithm->run(p, call.pass, t, nullptr);
     return call.result;
   }
   const Tensor workspace = allocate_workspace(choice.workspace);
-  choice.algorithm->run(p, call.pass, call.t, workspace.mutable_data_ptr());
+  choice.algorithm->run(p, call.pass, t, workspace.mutable_data_ptr());
   return call.result;
 }
 

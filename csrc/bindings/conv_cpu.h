@@ -23,6 +23,10 @@ ConvChoice choose_on_cpu(
 
 // Runs the measured choice or else `known`, which is the planner's for call.p
 // or null; what it returns is call.result, or what torch made in its place.
-Tensor run_on_cpu(const ConvCall& call, const ConvChoice* known);
+// packed: what `known`'s packing made of the weight, or null.
+Tensor run_on_cpu(
+    const ConvCall& call,
+    const ConvChoice* known,
+    const void* packed = nullptr);
 
 } // namespace torchconv

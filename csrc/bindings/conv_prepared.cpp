@@ -127,7 +127,38 @@ Tensor conv_prepared(
                                     : ConvTensors{in[1], out, in[0], nullptr};
   return run_on_cpu(
       {p, c->pass, t, c->algorithm, first, second, b, result},
-      same_first && same_second ? &c->choice : nullptr);
+      same_first && same_second ? &c->choice : nullptr,
+      c->packed.has_value() && c->packed_from == in[1]
+          ? c->packed->const_data_ptr()
+          : nullptr);
+}
+
+// Packs the weight of the prepared call `id`, which is then the only weight
+// that its tensors bring; returns the bytes kept, 0 where the algorithm reads
+// weights as they are.
+int64_t conv_pack(const Tensor& weight, int64_t id) {
+  PreparedCall c = *find(id);
+  check(weight, c.second, c.dtype, "weight");
+  const ConvPacking* packing = c.choice.algorithm->packing;
+  if (c.pass == Pass::weight_grad || packing == nullptr ||
+      !take_strides(weight, second_strides(&c.p, c.pass))) {
+    return 0;
+  }
+  const int64_t bytes = packing->bytes(c.p, c.pass);
+  if (bytes == 0) {
+    return 0;
+  }
+  c.packed = allocate_workspace(bytes);
+  c.packed_from = weight.const_data_ptr();
+  packing->pack(c.p, c.pass, c.packed_from, c.packed->mutable_data_ptr());
+  auto kept = std::make_shared<const PreparedCall>(std::move(c));
+  Table& t = table();
+  const std::lock_guard<std::mutex> lock(t.mutex);
+  const auto found = t.calls.find(id);
+  if (found != t.calls.end()) {
+    found->second = std::move(kept);
+  }
+  return bytes;
 }
 
 } // namespace
@@ -181,8 +212,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(torchconv, m) {
   m.def(
       "conv_prepared(Tensor first, Tensor second, Tensor? bias, int id) -> "
       "Tensor");
+  m.def("conv_pack(Tensor weight, int id) -> int");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(torchconv, CPU, m) {
   m.impl("conv_prepared", TORCH_BOX(&torchconv::conv_prepared));
+  m.impl("conv_pack", TORCH_BOX(&torchconv::conv_pack));
 }

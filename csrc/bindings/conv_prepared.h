@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "bindings/conv_cpu.h"
 
@@ -22,6 +23,9 @@ struct PreparedCall {
   bool channels_last; // of the result
   std::string algorithm;
   ConvChoice choice;
+  // The weight as the choice's algorithm reads it, and where it was packed from.
+  std::optional<Tensor> packed;
+  const void* packed_from = nullptr;
 };
 
 // Fills result, the result's strides in p and the choice; raises where no

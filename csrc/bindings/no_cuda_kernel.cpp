@@ -52,6 +52,7 @@ constexpr Op kOps[] = {
     {"fold", "TLLLLL"},
 #endif
     {"conv_prepared", "TTOv"}, // eager calls on the CPU only
+    {"conv_pack", "Tv"},
 };
 constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]);
 

@@ -13,13 +13,26 @@ struct Queue; // cuda/queue.h
 // Base addresses; which one is written follows from the pass. bias may be
 // null; it has the problem's dtype, is contiguous, and is added by forward
 // (out_channels long) and input_grad (in_channels long). queue: where the
-// kernels of a GPU run; null on the CPU.
+// kernels of a GPU run; null on the CPU. packed: what the algorithm's packing
+// made of w, or null.
 struct ConvTensors {
   void* x;
   void* w;
   void* y;
   const void* bias;
   const cuda::Queue* queue = nullptr;
+  const void* packed = nullptr;
+};
+
+// Weights in the order that an algorithm's tiles read them, for callers that keep
+// weights from call to call. Neither depends on the number of threads, and
+// results are bitwise those of weights that are packed in passing.
+struct ConvPacking {
+  // 0 where the algorithm reads the weights of p as they are.
+  int64_t (*bytes)(const ConvProblem& p, Pass pass);
+
+  // packed is 64-byte aligned.
+  void (*pack)(const ConvProblem& p, Pass pass, const void* w, void* packed);
 };
 
 struct ConvAlgorithm {
@@ -46,6 +59,8 @@ struct ConvAlgorithm {
   // without any error for small whole numbers. Others are left alone by
   // "auto-exact".
   bool exact = true;
+
+  const ConvPacking* packing = nullptr;
 };
 
 } // namespace torchconv

@@ -63,10 +63,46 @@ void run(const ConvProblem& p, Pass pass, const ConvTensors& t, void* space) {
   }
 }
 
+// Weights of whole numbers are packed in passing only.
+int64_t packed_bytes(const ConvProblem& p, Pass pass) {
+  const ConvProblem s = simplified(p);
+  switch (p.dtype) {
+    case DType::f32:
+      return TC_DISPATCH(direct_packed_bytes<float>)(s, pass);
+    case DType::f64:
+      return TC_DISPATCH(direct_packed_bytes<double>)(s, pass);
+    case DType::f16:
+      return TC_DISPATCH(direct_packed_bytes<half>)(s, pass);
+    case DType::bf16:
+      return TC_DISPATCH(direct_packed_bytes<bfloat16>)(s, pass);
+    default:
+      return 0;
+  }
+}
+
+void pack(const ConvProblem& p, Pass pass, const void* w, void* packed) {
+  const ConvProblem s = simplified(p);
+  switch (p.dtype) {
+    case DType::f32:
+      return TC_DISPATCH(direct_pack<float>)(s, pass, w, packed);
+    case DType::f64:
+      return TC_DISPATCH(direct_pack<double>)(s, pass, w, packed);
+    case DType::f16:
+      return TC_DISPATCH(direct_pack<half>)(s, pass, w, packed);
+    case DType::bf16:
+      return TC_DISPATCH(direct_pack<bfloat16>)(s, pass, w, packed);
+    default:
+      return;
+  }
+}
+
+const ConvPacking kPacking = {packed_bytes, pack};
+
 } // namespace
 
 extern const ConvAlgorithm kConvDirect;
-const ConvAlgorithm kConvDirect = {"direct", refusal, workspace, cost, run};
+const ConvAlgorithm kConvDirect =
+    {"direct", refusal, workspace, cost, run, true, &kPacking};
 
 } // namespace cpu
 } // namespace torchconv
@@ -113,6 +149,16 @@ void direct_run(
   }
 }
 
+template <typename S>
+int64_t direct_packed_bytes(const ConvProblem& p, Pass pass) {
+  return strip_packed_bytes<S>(p, pass);
+}
+
+template <typename S>
+void direct_pack(const ConvProblem& p, Pass pass, const void* w, void* packed) {
+  strip_pack<S>(p, pass, static_cast<const S*>(w), packed);
+}
+
 #define TC_INSTANTIATE(S)                                              \
   template int64_t direct_workspace<S>(const ConvProblem&, Pass, int); \
   template void direct_run<S>(                                         \
@@ -122,6 +168,15 @@ TC_INSTANTIATE(double)
 TC_INSTANTIATE(half)
 TC_INSTANTIATE(bfloat16)
 TC_INSTANTIATE(int64_t)
+#undef TC_INSTANTIATE
+
+#define TC_INSTANTIATE(S)                                            \
+  template int64_t direct_packed_bytes<S>(const ConvProblem&, Pass); \
+  template void direct_pack<S>(const ConvProblem&, Pass, const void*, void*);
+TC_INSTANTIATE(float)
+TC_INSTANTIATE(double)
+TC_INSTANTIATE(half)
+TC_INSTANTIATE(bfloat16)
 #undef TC_INSTANTIATE
 
 } // namespace TC_ISA

@@ -110,17 +110,30 @@ int64_t workspace(const ConvProblem& p, Pass pass, int threads) {
 void run(const ConvProblem& p, Pass pass, const ConvTensors& t, void* space) {
   avx512_bf16::dot_run(simplified(p), pass, t, space);
 }
+int64_t packed_bytes(const ConvProblem& p, Pass pass) {
+  return avx512_bf16::dot_packed_bytes(simplified(p), pass);
+}
+void pack(const ConvProblem& p, Pass pass, const void* w, void* packed) {
+  avx512_bf16::dot_pack(simplified(p), pass, w, packed);
+}
 #else
 int64_t workspace(const ConvProblem&, Pass, int) {
   return 0;
 }
 void run(const ConvProblem&, Pass, const ConvTensors&, void*) {}
+int64_t packed_bytes(const ConvProblem&, Pass) {
+  return 0;
+}
+void pack(const ConvProblem&, Pass, const void*, void*) {}
 #endif
+
+const ConvPacking kPacking = {packed_bytes, pack};
 
 } // namespace
 
 extern const ConvAlgorithm kConvDot;
-const ConvAlgorithm kConvDot = {"dot", refusal, workspace, cost, run};
+const ConvAlgorithm kConvDot =
+    {"dot", refusal, workspace, cost, run, true, &kPacking};
 
 } // namespace cpu
 } // namespace torchconv

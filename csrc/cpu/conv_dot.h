@@ -389,15 +389,36 @@ inline void dot_run(
           : 0.0f;
     }
   }
-  weights.pack(static_cast<const uint16_t*>(t.w), panel);
+  auto packed = static_cast<const uint16_t*>(t.packed);
+  if (packed == nullptr) {
+    weights.pack(static_cast<const uint16_t*>(t.w), panel);
+    packed = panel;
+  }
   each_dot_job(v, weights, pool_threads(), [&](const DotJob& job) {
     job(static_cast<const uint16_t*>(fwd ? t.x : t.y),
-        panel,
+        packed,
         bias,
         lanes,
         static_cast<bfloat16*>(fwd ? t.y : t.x),
         rest);
   });
+}
+
+inline int64_t dot_packed_bytes(const ConvProblem& p, Pass pass) {
+  if (pass == Pass::forward && patch_form(p, pass, PairProducts::kStep).takes) {
+    return 0;
+  }
+  return p.groups * DotWeights(dot_view(p, pass)).panels() *
+      static_cast<int64_t>(sizeof(uint16_t));
+}
+
+inline void dot_pack(
+    const ConvProblem& p,
+    Pass pass,
+    const void* w,
+    void* packed) {
+  DotWeights(dot_view(p, pass))
+      .pack(static_cast<const uint16_t*>(w), static_cast<uint16_t*>(packed));
 }
 
 } // namespace TC_ISA

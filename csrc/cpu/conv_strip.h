@@ -191,9 +191,8 @@ struct StripJob {
   Shared take_shared(Scratch& scratch) const {
     Shared s;
     s.w_off = scratch.take<int64_t>(n);
-    s.panels = scratch.take<A>(
-        private_panels || whole != nullptr ? 0
-                                           : v.p.groups * cut.vectors * L * n);
+    s.panels =
+        scratch.take<A>(private_panels || whole != nullptr ? 0 : packed());
     return s;
   }
   int64_t workspace(int threads) const {
@@ -362,8 +361,12 @@ struct StripJob {
     pack_all_panels<S>(v, w, run, inner, cut, n, shared.w_off, shared.panels);
   }
 
+  int64_t packed() const { // elements of all packed weights
+    return v.p.groups * cut.vectors * L * n;
+  }
+
   // bias: groups * cut.vectors * L values, padded per group; or null. packed:
-  // the weights of the whole job, if this is a cut.
+  // the packed weights, of the whole job if this is a cut; null: packs w.
   void operator()(
       const S* src,
       const S* w,
@@ -395,7 +398,12 @@ struct StripJob {
             for (int64_t task = begin; task < end; ++task) {
               const int64_t g = task / cut.blocks;
               const ColumnBlock b = cut.block(task % cut.blocks);
-              pack_panel<S>(v, w, run, inner, g, b, n, shared.w_off, t.panel);
+              const A* panel = t.panel;
+              if (packed != nullptr) {
+                panel = packed + (g * lanes + b.first) * n;
+              } else {
+                pack_panel<S>(v, w, run, inner, g, b, n, shared.w_off, t.panel);
+              }
               for (int64_t i = 0; i < v.p.batch; ++i) {
                 for (int64_t k = 0; k < block_count(); ++k) {
                   enter(cell, (i * v.p.groups + g) * block_count() + k, src, t);
@@ -403,7 +411,7 @@ struct StripJob {
                       cell,
                       b,
                       t,
-                      t.panel,
+                      panel,
                       nullptr,
                       bias == nullptr ? nullptr : bias + g * lanes,
                       dst);
@@ -416,8 +424,10 @@ struct StripJob {
     const int64_t* steps = nullptr;
     int64_t panel_steps = n;
     if (whole == nullptr) {
-      pack(w, shared);
-      packed = shared.panels;
+      if (packed == nullptr) {
+        pack(w, shared);
+        packed = shared.panels;
+      }
     } else {
       whole_steps(shared.w_off);
       steps = shared.w_off;

@@ -286,14 +286,18 @@ void strip_run(
   const GatherTensors<S> t(pass, tensors);
   Scratch scratch(workspace);
   const acc_t<S>* bias = widened_bias<S>(v, tensors, scratch);
+  auto packed = static_cast<const acc_t<S>*>(tensors.packed);
   if (plan.cut) {
     const StripJob<S> whole = plan.whole();
     const auto shared = whole.take_shared(scratch);
     void* rest = scratch.take<char>(0);
-    whole.pack(t.w, shared);
+    if (packed == nullptr) {
+      whole.pack(t.w, shared);
+      packed = shared.panels;
+    }
     each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
       StripJob<S>(v, r0, r1, r2, threads, &whole)(
-          t.src, t.w, bias, t.dst, rest, shared.panels);
+          t.src, t.w, bias, t.dst, rest, packed);
     });
     return;
   }
@@ -302,7 +306,8 @@ void strip_run(
   each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
     switch (method<S>(v, r0, r1, r2)) {
       case Method::strip:
-        StripJob<S>(v, r0, r1, r2, threads)(t.src, t.w, bias, t.dst, rest);
+        StripJob<S>(v, r0, r1, r2, threads)(
+            t.src, t.w, bias, t.dst, rest, packed);
         break;
       case Method::rows:
         RowsJob<S>(v, r0, r1, r2, threads)(
@@ -311,6 +316,42 @@ void strip_run(
       case Method::panel:
         PanelJob<S>(v, r0, r1, r2)(t.src, t.w, bias, t.dst, rest);
     }
+  });
+}
+
+// The strip whose packed weights serve all jobs of a plan, if there is one.
+template <typename S, typename F>
+void with_packed_strip(const StripPlan<S>& plan, F f) {
+  const GatherView& v = plan.v;
+  if (plan.cut) {
+    f(plan.whole());
+  } else if (job_count(v) == 1) {
+    each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
+      if (method<S>(v, r0, r1, r2) == Method::strip) {
+        f(StripJob<S>(v, r0, r1, r2, 1));
+      }
+    });
+  }
+}
+
+template <typename S>
+int64_t strip_packed_bytes(const ConvProblem& p, Pass pass) {
+  int64_t bytes = 0;
+  if (pass != Pass::weight_grad) {
+    const StripPlan<S> plan(p, pass, 1);
+    with_packed_strip<S>(plan, [&](const StripJob<S>& job) {
+      bytes = job.packed() * static_cast<int64_t>(sizeof(acc_t<S>));
+    });
+  }
+  return bytes;
+}
+
+template <typename S>
+void strip_pack(const ConvProblem& p, Pass pass, const S* w, void* packed) {
+  const StripPlan<S> plan(p, pass, 1);
+  with_packed_strip<S>(plan, [&](const StripJob<S>& job) {
+    std::vector<int64_t> offsets(job.n);
+    job.pack(w, {offsets.data(), static_cast<acc_t<S>*>(packed)});
   });
 }
 

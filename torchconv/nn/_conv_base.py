@@ -146,13 +146,22 @@ class ConvTransposeBase(ConvBase, torch.nn.modules.conv._ConvTransposeNd):
         Raises:
             ValueError: output_size is not one that stride and padding allow.
         """
+        return self._conv_forward(input, self.weight, self.bias, output_size)
+
+    def _conv_forward(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        output_size: list[int] | None = None,
+    ) -> Tensor:
         output_padding = self.output_padding
         if output_size is not None:
             output_padding = self._padding_for(input, output_size)
         return self._functional(
             input,
-            self.weight,
-            self.bias,
+            weight,
+            bias,
             self.stride,
             self.padding,
             output_padding,
