@@ -58,6 +58,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     ),
     "auto": (lambda: nn.Conv2d(64, 64, 3, padding=1), (1, 64, 14, 14), "auto"),
     "depthwise": (lambda: nn.Conv2d(24, 24, 3, groups=24), (1, 24, 9, 9), "auto"),
+    "patches": (lambda: nn.Conv2d(16, 24, 4, stride=4), (1, 16, 12, 12), "direct"),
+    "covering": (lambda: nn.Conv2d(16, 24, 5), (2, 16, 5, 5), "auto"),
     "columns": (lambda: nn.Conv2d(8, 12, 3), (1, 8, 6, 6), "im2col"),
 }
 FORMATS = (torch.contiguous_format, torch.channels_last)
@@ -108,7 +110,9 @@ def test_dot() -> None:
     assert torch.equal(torchconv.freeze(layer)(x), expected)
 
 
-@pytest.mark.parametrize("name", ["strip", "cut padding", "few pixels", "transposed phases"])
+@pytest.mark.parametrize(
+    "name", ["strip", "cut padding", "few pixels", "transposed phases"]
+)
 @torch.no_grad()
 def test_the_packed_weight_is_what_computes(name: str) -> None:
     layer, x = layer_of(name, torch.float32)

@@ -49,7 +49,7 @@ class FrozenWeight(Tensor):
     forms go with the view.
     """
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     packed: dict[int, Args]
     """The calls prepared for this weight alone, by the number of those prepared for all

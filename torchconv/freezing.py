@@ -18,7 +18,6 @@ copies.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -127,14 +126,13 @@ def _named_modules(model: Module) -> list[tuple[str, Module]]:
 
 
 def _can_freeze(module: Module) -> bool:
-    kind = type(module)
     if not isinstance(module, ConvBase) or isinstance(module, _Frozen):
         return False
     if parametrize.is_parametrized(module):
         return False
     weight = module._parameters.get("weight")
     return (
-        (kind.forward, kind._conv_forward) in _COMPUTED_BY
+        (type(module).forward, type(module)._conv_forward) in _COMPUTED_BY
         and not {"forward", "_conv_forward"} & vars(module).keys()
         and type(weight) is Parameter
         and not is_lazy(weight)
@@ -213,10 +211,15 @@ class _Frozen(Module):
         return _new_frozen, (type(self).__bases__[1],), self.__getstate__()
 
 
-@cache
+_classes: dict[type[Module], type[Module]] = {}
+
+
 def _frozen_class(kind: type[Module]) -> type[Module]:
     """The class of a frozen layer of that class, under the same name."""
-    return type(kind.__name__, (_Frozen, kind), {"__module__": kind.__module__})
+    if kind not in _classes:
+        members = {"__module__": kind.__module__}
+        _classes[kind] = type(kind.__name__, (_Frozen, kind), members)
+    return _classes[kind]
 
 
 def _new_frozen(kind: type[Module]) -> Module:

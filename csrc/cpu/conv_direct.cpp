@@ -151,7 +151,9 @@ void direct_run(
 
 template <typename S>
 int64_t direct_packed_bytes(const ConvProblem& p, Pass pass) {
-  return strip_packed_bytes<S>(p, pass);
+  return patch_form(p, pass, kLanes<acc_t<S>>).takes
+      ? 0
+      : strip_packed_bytes<S>(p, pass);
 }
 
 template <typename S>
