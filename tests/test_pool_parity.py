@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -106,9 +107,16 @@ def test_max_pool_operators(problem: shapes.Pool, dtype: torch.dtype) -> None:
             }
             if dtype.is_floating_point:
                 g = grad.to(dtype)
-                for what, c in (("codes", codes), ("indices", index)):
-                    scattered = ops.pool_scatter(g, c, x.shape, *window, False)
-                    pairs[f"scatter by {what}"] = (scattered, gx.to(dtype))
+                anywhere = ((1,) * nd, (1,) * nd, (0,) * nd, (1,) * nd)
+                for what, c, of in (
+                    ("codes", codes, window),
+                    ("indices", index, window),
+                    ("indices that may point anywhere", index, anywhere),
+                ):
+                    for how, gv in layouts(g).items():
+                        cv, last = layouts(c)[how], how == "channels_last"
+                        scattered = ops.pool_scatter(gv, cv, x.shape, *of, last)
+                        pairs[f"scatter of {how} by {what}"] = (scattered, gx.to(dtype))
             for what, (found, expected) in pairs.items():
                 wrong = difference(found, expected)
                 if wrong:
@@ -287,15 +295,18 @@ def test_adaptive_max_pool(sizes: Any, kind: str, dtype: torch.dtype) -> None:
     gx = torch.autograd.grad(y, exact, grad)[0].to(dtype)
     y = y.detach().to(dtype)
     for isa in each_isa():
-        for return_indices in (False, True):
-            ours = x.clone().requires_grad_()
+        for return_indices, (how, view) in itertools.product(
+            (False, True), layouts(x).items()
+        ):
+            where = f"of {how} on {isa}"
+            ours = view.detach().requires_grad_()
             found = pools[1](ours, asked, return_indices=return_indices)
             if return_indices:
                 found, found_index = found
-                assert_same(found_index, index, f"indices on {isa}")
-            assert_same(found.detach(), y, f"values on {isa}")
+                assert_same(found_index, index, f"indices {where}")
+            assert_same(found.detach(), y, f"values {where}")
             found_gx = torch.autograd.grad(found, ours, grad.to(dtype))[0]
-            assert_same(found_gx, gx, f"gradient on {isa}")
+            assert_same(found_gx, gx, f"gradient {where}")
 
 
 @pytest.mark.parametrize("dtype", FLOATS, **named)

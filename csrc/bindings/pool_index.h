@@ -45,7 +45,9 @@ inline void check_same_size(const Tensor& a, const Tensor& b, const char* op) {
       " expects a tensor and its codes or indices of the same size");
 }
 
-// The problem behind codes of size `codes` that point into `input_size`.
+// The problem behind codes of size `codes` that point into `input_size`. The
+// window is that of the pooling they come from; nothing for adaptive pooling,
+// one tap where nobody knows it.
 inline PoolCodes coded(
     const Tensor& codes,
     const Ints& input_size,
@@ -65,7 +67,8 @@ inline PoolCodes coded(
       "torchconv::",
       op,
       " expects codes with the input's batch, channels and dimensions");
-  if (k.kind == CodeKind::u8) {
+  k.adaptive = k.kind != CodeKind::u8 && kernel.empty();
+  if (!k.adaptive) {
     STD_TORCH_CHECK(
         kernel.size() == nd && stride.size() == nd && padding.size() == nd &&
             dilation.size() == nd,
@@ -168,7 +171,8 @@ Tensor max_unpool(
       "dimension of the input");
   Ints size{x.sizes()[0], x.sizes()[1]};
   size.insert(size.end(), output_size.begin(), output_size.end());
-  PoolCodes k = coded(indices, size, {}, {}, {}, {}, op);
+  const Ints ones(nd, 1), zeros(nd, 0); // indices may point anywhere
+  PoolCodes k = coded(indices, size, ones, ones, zeros, ones, op);
   k.p.dtype = pool_dtype_of(x, op);
   // Memory is the output's only once the indices are known to be good.
   set_pool_y(k.p, x);

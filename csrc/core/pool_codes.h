@@ -24,16 +24,23 @@ constexpr CodeKind tap_code_kind(const PoolProblem& p) {
 }
 
 // Codes and the tensor they were made for. p.in is the plane the codes point
-// into and p.out their own size; u8 codes read p's windows, the others may (if
-// these have more than one tap, the codes lie in them).
+// into and p.out their own size. u8 codes read p's windows, which slide. The
+// others may: if these have more than one tap, or if windows are adaptive (p's
+// then say nothing), each code names a position in its output's window or none.
 // p.y_stride_* are the strides of the tensor of p.out's size (grad, out, x of
 // max_unpool) and c_stride_* those of the codes; p.x_stride_* belong to the
 // tensor of p.in's size.
 struct PoolCodes {
   PoolProblem p;
   CodeKind kind;
+  bool adaptive = false;
   const void* codes;
   int64_t c_stride_n, c_stride_c, c_stride[3];
 };
+
+// Whether codes are known to lie in p's windows.
+constexpr bool codes_of_windows(const PoolCodes& k) {
+  return k.kind == CodeKind::u8 || pool_taps(k.p) > 1;
+}
 
 } // namespace torchconv

@@ -16,6 +16,7 @@
 //   row(n, c, d, h)              choose the destination row
 //   put(i, v), part(i, v, lanes) element i of the row on
 //   pixel(i), put_at(c, v), part_at(c, v, lanes)   channels of column i
+//   repeat(i, j, c, n)           if kRepeats: column j is as column i
 
 namespace torchconv {
 namespace cpu {
@@ -83,6 +84,7 @@ struct Plain {
 template <typename S>
 struct Target {
   using A = acc_t<S>;
+  static constexpr bool kRepeats = false;
   S* base;
   int64_t stride_n, stride_c, stride[3];
   S* p = nullptr; // the row
@@ -186,6 +188,7 @@ struct Scaled : Target<S> {
   using A = acc_t<S>;
   using Target<S>::store;
   static constexpr bool kGradient = true; // the counts are those of sources
+  static constexpr bool kRepeats = true; // equal sums give equal elements
   A factor;
 
   Scaled(void* data, const WindowSum& w)
@@ -203,6 +206,13 @@ struct Scaled : Target<S> {
   }
   void part_at(int64_t c, const Vec<A>& v, int lanes) const {
     store_as_partial(this->q + c, v * factor, lanes);
+  }
+  // n channels from c on of column `from`, once more.
+  void repeat(int64_t from, int64_t to, int64_t c, int64_t n) const {
+    std::memcpy(
+        this->p + to * this->stride[2] + c,
+        this->p + from * this->stride[2] + c,
+        n * sizeof(S));
   }
 };
 

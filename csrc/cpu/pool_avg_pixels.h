@@ -49,7 +49,12 @@ class PixelSums {
 
   void rows(int64_t begin, int64_t end) {
     src_.reserve(std::max<int64_t>(most_rows_, 1));
-    std::unique_ptr<A[]> weights(new A[weighted_ ? most_rows_ : 0]);
+    std::unique_ptr<A[]> weights(new A[weighted_ ? most_rows_ + w_.src[2] : 0]);
+    column_weight_ = weights.get() + most_rows_;
+    for (int64_t i = 0; weighted_ && i < w_.src[2]; ++i) {
+      weights[most_rows_ + i] =
+          w_.count[2] ? A(1) / static_cast<A>(w_.count[2][i]) : A(1);
+    }
     for (int64_t u = begin; u < end; ++u) {
       const int64_t block = u % blocks_;
       int64_t rest = u / blocks_;
@@ -76,6 +81,13 @@ class PixelSums {
 
   void row(const A* weights, int64_t c0, int64_t c1) {
     for (int64_t o = 0; o < w_.dst[2]; ++o) {
+      if constexpr (Sink::kRepeats) {
+        if (o > 0 && w_.begin[2][o] == w_.begin[2][o - 1] &&
+            w_.end[2][o] == w_.end[2][o - 1]) {
+          sink_.repeat(o - 1, o, c0, c1 - c0);
+          continue;
+        }
+      }
       sink_.pixel(o);
       int64_t c = c0;
       for (; c + V * L <= c1; c += V * L) {
@@ -98,7 +110,7 @@ class PixelSums {
     for (int64_t r = 0; r < rows_; ++r) {
       for (int64_t i = w_.begin[2][o]; i < w_.end[2][o]; ++i) {
         if (weighted_) {
-          const A weight = weights[r] * column_weight(i);
+          const A weight = weights[r] * column_weight_[i];
 #pragma GCC unroll 4
           for (int v = 0; v < N; ++v) {
             sum[v] += src_.vec(r, i, c + v * L) * weight;
@@ -120,14 +132,11 @@ class PixelSums {
     Vec<A> sum{};
     for (int64_t r = 0; r < rows_; ++r) {
       for (int64_t i = w_.begin[2][o]; i < w_.end[2][o]; ++i) {
-        const A weight = weighted_ ? weights[r] * column_weight(i) : A(1);
+        const A weight = weighted_ ? weights[r] * column_weight_[i] : A(1);
         sum += src_.part(r, i, c, lanes) * weight;
       }
     }
     sink_.part_at(c, sum, lanes);
-  }
-  A column_weight(int64_t i) const {
-    return w_.count[2] ? A(1) / static_cast<A>(w_.count[2][i]) : A(1);
   }
 
   const WindowSum& w_;
@@ -135,6 +144,7 @@ class PixelSums {
   Sink sink_;
   bool weighted_; // a gradient with uneven counts: weights of its sources
   int64_t most_rows_, block_, blocks_, rows_ = 0;
+  const A* column_weight_ = nullptr;
 };
 
 // Vectors of channels, or rows? Chooses the form of the problem as well.

@@ -448,7 +448,19 @@ class RowSums {
       sum += src_.one(r, 0);
     }
     const Vec<A> v = broadcast(sum);
-    each_vector<L>(w_.dst[2], [&](int64_t i, int lanes) { put(i, v, lanes); });
+    const int64_t n = w_.dst[2];
+    if constexpr (Sink::kRepeats) {
+      // Planes of a few vectors, one after the other: the loop is what counts.
+      if (sink_.stride[2] == 1 && n >= L) {
+        const Vec<A> scaled = v * sink_.factor;
+        for (int64_t i = 0; i + L <= n; i += L) {
+          store_as(sink_.p + i, scaled);
+        }
+        store_as(sink_.p + n - L, scaled);
+        return;
+      }
+    }
+    each_vector<L>(n, [&](int64_t i, int lanes) { put(i, v, lanes); });
   }
 
   // Source positions, real or not, that windows of the row start from.

@@ -41,6 +41,60 @@ inline void add_chosen(
 #endif
 }
 
+// sum += grad where the code, one of as many as sum has lanes, is the label.
+template <typename A, typename C>
+inline void add_coded(
+    Vec<A>& sum,
+    const Vec<A>& grad,
+    const C* codes,
+    C label) {
+  constexpr int L = kLanes<A>;
+#if defined(TC_AVX512)
+  const auto add = [&](unsigned k) {
+    if constexpr (std::is_same_v<A, float>) {
+      sum = (Vec<A>)_mm512_mask_add_ps(
+          (__m512)sum, static_cast<__mmask16>(k), (__m512)sum, (__m512)grad);
+    } else {
+      sum = (Vec<A>)_mm512_mask_add_pd(
+          (__m512d)sum, static_cast<__mmask8>(k), (__m512d)sum, (__m512d)grad);
+    }
+  };
+  if constexpr (std::is_same_v<C, uint8_t>) {
+    __m128i bytes = _mm_setzero_si128();
+    std::memcpy(&bytes, codes, L);
+    add(_mm_cmpeq_epi8_mask(bytes, _mm_set1_epi8(static_cast<char>(label))));
+  } else if constexpr (std::is_same_v<C, int32_t> && L == 16) {
+    add(_mm512_cmpeq_epi32_mask(
+        _mm512_loadu_si512(codes), _mm512_set1_epi32(label)));
+  } else if constexpr (std::is_same_v<C, int32_t>) {
+    add(_mm256_cmpeq_epi32_mask(
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)),
+        _mm256_set1_epi32(label)));
+  } else {
+    const __m512i wanted = _mm512_set1_epi64(label);
+    const __mmask8 low =
+        _mm512_cmpeq_epi64_mask(_mm512_loadu_si512(codes), wanted);
+    if constexpr (L == 8) {
+      add(low);
+    } else {
+      const __mmask8 high =
+          _mm512_cmpeq_epi64_mask(_mm512_loadu_si512(codes + 8), wanted);
+      add(_mm512_kunpackb(high, low));
+    }
+  }
+#else
+  // Compared in the wider one of the two types: codes may be any numbers.
+  using I = std::conditional_t<(sizeof(C) > sizeof(A)), C, Label<A>>;
+  typename VecOf<C, L * sizeof(C)>::type narrow;
+  std::memcpy(&narrow, codes, sizeof(narrow));
+  using Wide = typename VecOf<I, L * sizeof(I)>::type;
+  const Wide chosen =
+      __builtin_convertvector(narrow, Wide) == static_cast<I>(label);
+  sum += (Vec<A>)((Vec<Label<A>>)grad &
+                  __builtin_convertvector(chosen, Vec<Label<A>>));
+#endif
+}
+
 template <int L>
 inline typename VecOf<uint8_t, L>::type load_codes(const uint8_t* p) {
   typename VecOf<uint8_t, L>::type v;

@@ -248,7 +248,8 @@ bool few_windows(const PoolProblem& p) {
 
 // Uses the vector kernels where they are the faster ones and can.
 bool scatter_vectors(const PoolCodes& k, const void* grad, void* gx) {
-  if (k.kind != CodeKind::u8 || k.p.dtype == DType::i64 || !few_windows(k.p)) {
+  if (!(codes_of_windows(k) || k.adaptive) || k.p.dtype == DType::i64 ||
+      pool_out_plane(k.p) == 0) {
     return false;
   }
   PoolGrad g{k, {k.p.kernel[1] * k.p.kernel[2], k.p.kernel[2], 1}};
@@ -272,11 +273,10 @@ bool scatter_vectors(const PoolCodes& k, const void* grad, void* gx) {
   }
   if (p.channels > 1 && p.x_stride_c == 1 && p.y_stride_c == 1 &&
       g.k.c_stride_c == 1) {
-    pool_grad_channels(g, grad, gx);
-    return true;
+    return pool_grad_channels(g, grad, gx);
   }
-  if (p.stride[2] <= 2 && pool_taps(p) < kMaxTapCode &&
-      (p.x_stride[2] == 1 || p.in[2] == 1) &&
+  if (k.kind == CodeKind::u8 && few_windows(p) && p.stride[2] <= 2 &&
+      pool_taps(p) < kMaxTapCode && (p.x_stride[2] == 1 || p.in[2] == 1) &&
       ((p.y_stride[2] == 1 && g.k.c_stride[2] == 1) || p.out[2] == 1)) {
     pool_grad_rows(g, grad, gx);
     return true;

@@ -222,6 +222,7 @@ struct RootGradients : Plain<S> {
 // Sums times K * x^(p-1); x laid out as gx.
 template <typename S>
 struct InputGradients : Scaled<S> {
+  static constexpr bool kRepeats = false; // x is a factor
   using A = acc_t<S>;
   const S* x;
   Power<A> power;

@@ -83,7 +83,10 @@ class ColumnKernel {
   template <typename F>
   void each(const F& f) const {
     for (int64_t o = 0; o < m_.p.out[2]; o += L) {
-      f(o, o, static_cast<int>(std::min<int64_t>(L, m_.p.out[2] - o)));
+      f(std::integral_constant<int, 1>(),
+        o,
+        o,
+        static_cast<int>(std::min<int64_t>(L, m_.p.out[2] - o)));
     }
   }
 

@@ -9,7 +9,8 @@
 //   const Storage* row(id, ih)    an input row of the group
 //   int64_t out(od, oh)           where a line goes in y and in the codes
 //   reduce(rows, labels, n, sink) the maxima over the windows in n rows
-//   each(f)                       f(position in line, offset from out, lanes)
+//   each(f)                       f(vectors, position in line, offset from
+//                                 out, lanes): vectors is std::integral_constant
 //
 // Either all rows of a window go through reduce at once ("direct"), or, where
 // windows overlap, each row is reduced once and kept, then rows are combined
@@ -245,34 +246,63 @@ class PoolDriver {
 
   // The maxima of n lines of maxima.
   void combine(int64_t n, const Sink<A>& sink) {
-    const auto at = [&](int64_t i, Vec<A>& best, Vec<I>& code) {
-      best = load(best_[0] + i);
-      if constexpr (kCodes) {
-        code = load(code_[0] + i) + labels_[0];
-      }
-      for (int64_t j = 1; j < n; ++j) {
-        Vec<I> other{};
-        if constexpr (kCodes) {
-          other = load(code_[j] + i) + labels_[j];
-        }
-        take<kCodes, A>(best, code, load(best_[j] + i), other);
-      }
-    };
-    Vec<A> best;
-    Vec<I> code{};
     if (sink.best != nullptr) {
-      for (int64_t i = 0; i < kernel_.line(); i += L) {
-        at(i, best, code);
-        store(sink.best + i, best);
-        if constexpr (kCodes) {
-          store(sink.code + i, code);
+      const auto keep = [&](auto vectors, int64_t i) {
+        constexpr int V = decltype(vectors)::value;
+        Vec<A> best[V];
+        Vec<I> code[V] = {};
+        combine_at<V>(n, i, best, code);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          store(sink.best + i + v * L, best[v]);
+          if constexpr (kCodes) {
+            store(sink.code + i + v * L, code[v]);
+          }
         }
+      };
+      int64_t i = 0;
+      for (; i + 4 * L <= kernel_.line(); i += 4 * L) {
+        keep(std::integral_constant<int, 4>(), i);
+      }
+      for (; i < kernel_.line(); i += L) {
+        keep(std::integral_constant<int, 1>(), i);
       }
     } else {
-      kernel_.each([&](int64_t i, int64_t offset, int lanes) {
-        at(i, best, code);
-        kernel_.finish(sink.out + offset, best, code, lanes);
+      kernel_.each([&](auto vectors, int64_t i, int64_t offset, int lanes) {
+        constexpr int V = decltype(vectors)::value;
+        Vec<A> best[V];
+        Vec<I> code[V] = {};
+        combine_at<V>(n, i, best, code);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          kernel_.finish(sink.out + offset + v * L, best[v], code[v], lanes);
+        }
       });
+    }
+  }
+
+  // V vectors side by side, from position i of the lines on.
+  template <int V>
+  void combine_at(int64_t n, int64_t i, Vec<A>* best, Vec<I>* code) const {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      best[v] = load(best_[0] + i + v * L);
+      if constexpr (kCodes) {
+        code[v] = load(code_[0] + i + v * L) + labels_[0];
+      }
+    }
+    for (int64_t j = 1; j < n; ++j) {
+      const A* from = best_[j] + i;
+      const I* names = kCodes ? code_[j] + i : nullptr;
+      const I label = labels_[j];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        Vec<I> other{};
+        if constexpr (kCodes) {
+          other = load(names + v * L) + label;
+        }
+        take<kCodes, A>(best[v], code[v], load(from + v * L), other);
+      }
     }
   }
 

@@ -52,11 +52,19 @@ class ChannelKernel {
   // does some channels a second time.
   template <typename F>
   void each(const F& f) const {
+    const std::integral_constant<int, 4> four;
+    const std::integral_constant<int, 1> one;
     for (int64_t o = 0; o < m_.p.out[2]; ++o) {
-      for (int64_t c = 0; c < width_; c += L) {
+      const int64_t line = o * width_, out = o * m_.p.y_stride[2];
+      int64_t c = 0;
+      for (; c + 4 * L <= width_; c += 4 * L) {
+        f(four, line + c, out + c, L);
+      }
+      for (; c < width_; c += L) {
         const int64_t at = std::min(c, std::max<int64_t>(width_ - L, 0));
-        f(o * width_ + at,
-          o * m_.p.y_stride[2] + at,
+        f(one,
+          line + at,
+          out + at,
           static_cast<int>(std::min<int64_t>(L, width_)));
       }
     }

@@ -95,13 +95,14 @@ class Rows {
   // does some outputs a second time.
   template <typename F>
   void each(const F& f) const {
+    const std::integral_constant<int, 1> one;
     int64_t o = 0;
     for (; o + L <= out_; o += L) {
-      f(o, o, L);
+      f(one, o, o, L);
     }
     if (o < out_) {
-      out_ >= L ? f(out_ - L, out_ - L, L)
-                : f(int64_t{0}, int64_t{0}, static_cast<int>(out_));
+      out_ >= L ? f(one, out_ - L, out_ - L, L)
+                : f(one, int64_t{0}, int64_t{0}, static_cast<int>(out_));
     }
   }
 
@@ -249,7 +250,7 @@ class ValueKernel : public Rows<S> {
   void along(int64_t out, const At& at) const {
     const int64_t taps = Taps > 0 ? Taps : this->taps_;
     const int64_t dilation = Taps > 0 && Step == 2 ? 1 : this->dilation_;
-    this->each([&](int64_t o, int64_t offset, int lanes) {
+    this->each([&](auto, int64_t o, int64_t offset, int lanes) {
       Vec<A> best;
       if constexpr (Step == 1) {
         best = at(o);
@@ -366,7 +367,7 @@ class CodeKernel : public Rows<S> {
       const I* labels,
       int n,
       const Sink<A>& sink) const {
-    this->each([&](int64_t o, int64_t offset, int lanes) {
+    this->each([&](auto, int64_t o, int64_t offset, int lanes) {
       const int64_t start = o * Step - this->padding_;
       Vec<A> best = lowest<A>();
       Vec<I> code = Vec<I>{} + labels[0];

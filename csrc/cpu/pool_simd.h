@@ -32,12 +32,11 @@ inline void take(
           nan | _mm512_cmp_ps_mask((__m512)v, (__m512)best, _CMP_GT_OQ);
       code = (Vec<Label<A>>)_mm512_mask_mov_epi32(
           (__m512i)code, k, (__m512i)label);
-      best = (Vec<A>)_mm512_mask_mov_ps((__m512)best, k, (__m512)v);
-    } else {
-      // max returns its second operand unless the first one is greater.
-      best = (Vec<A>)_mm512_mask_mov_ps(
-          _mm512_max_ps((__m512)v, (__m512)best), nan, (__m512)v);
     }
+    // max returns its second operand unless the first one is greater. Nothing
+    // that a next tap waits for goes through a mask that depends on best.
+    best = (Vec<A>)_mm512_mask_mov_ps(
+        _mm512_max_ps((__m512)v, (__m512)best), nan, (__m512)v);
     return;
   } else {
     const __mmask8 nan =
@@ -47,11 +46,9 @@ inline void take(
           nan | _mm512_cmp_pd_mask((__m512d)v, (__m512d)best, _CMP_GT_OQ);
       code = (Vec<Label<A>>)_mm512_mask_mov_epi64(
           (__m512i)code, k, (__m512i)label);
-      best = (Vec<A>)_mm512_mask_mov_pd((__m512d)best, k, (__m512d)v);
-    } else {
-      best = (Vec<A>)_mm512_mask_mov_pd(
-          _mm512_max_pd((__m512d)v, (__m512d)best), nan, (__m512d)v);
     }
+    best = (Vec<A>)_mm512_mask_mov_pd(
+        _mm512_max_pd((__m512d)v, (__m512d)best), nan, (__m512d)v);
     return;
   }
 #endif

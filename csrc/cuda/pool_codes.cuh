@@ -67,11 +67,6 @@ __device__ inline bool pointed_at(
   return true;
 }
 
-// Whether codes are known to lie in p's windows.
-inline bool codes_of_windows(const PoolCodes& k) {
-  return k.kind == CodeKind::u8 || pool_taps(k.p) > 1;
-}
-
 // The kernels of pool_list.cu, for codes that may point anywhere.
 int64_t list_workspace(const PoolCodes& k);
 void scatter_by_list(

@@ -54,6 +54,11 @@ class _MaxPoolWithCodes(_PoolWithCodes):
         return args[:4]
 
 
+class _AdaptiveMaxPoolWithCodes(_PoolWithCodes):
+    def window(self, args: Any, nd: int) -> Any:
+        return (), (), (), ()
+
+
 class _FractionalMaxPool(_PoolWithCodes):
     tensors = 2
 
@@ -291,14 +296,14 @@ max_pool = differentiable(
     _ops.max_pool, _WithoutCodes(max_pool_with_codes, _MaxPoolWithCodes())
 )
 adaptive_max_pool_with_codes = differentiable(
-    _ops.adaptive_max_pool_with_codes, _PoolWithCodes()
+    _ops.adaptive_max_pool_with_codes, _AdaptiveMaxPoolWithCodes()
 )
 adaptive_max_pool_with_indices = differentiable(
-    _ops.adaptive_max_pool_with_indices, _PoolWithCodes()
+    _ops.adaptive_max_pool_with_indices, _AdaptiveMaxPoolWithCodes()
 )
 adaptive_max_pool = differentiable(
     _ops.adaptive_max_pool,
-    _WithoutCodes(adaptive_max_pool_with_codes, _PoolWithCodes()),
+    _WithoutCodes(adaptive_max_pool_with_codes, _AdaptiveMaxPoolWithCodes()),
 )
 fractional_max_pool = differentiable(_ops.fractional_max_pool, _FractionalMaxPool())
 max_unpool = differentiable(_ops.max_unpool, _MaxUnpool())
