@@ -32,7 +32,7 @@ def test_it_takes_its_layers() -> None:
         found = passes(name, torch.bfloat16)
         assert isinstance(found["forward"], Tensor)
         assert isinstance(found["input_grad"], Tensor)
-        assert "gradient of the weight" in str(found["weight_grad"])
+        assert isinstance(found["weight_grad"], Tensor)
 
 
 def test_it_refuses_with_the_reason() -> None:

@@ -1,6 +1,7 @@
 // dot: bfloat16 by the processor's own products of pairs, summed in float32
 // (AVX512_BF16: vdpbf16ps, twice the multiply-adds of float32).
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -41,6 +42,10 @@
 
 #include "cpu/conv_dot_pack.h"
 
+#include "cpu/conv_weight_store.h"
+
+#include "cpu/conv_dot_weight_grad.h"
+
 #include "cpu/conv_dot.h"
 #undef TC_ISA
 #undef TC_AVX2
@@ -71,9 +76,6 @@ const char* refusal(const ConvProblem& p, Pass pass) {
     return "dot takes processors that have AVX512_BF16, and their instruction "
            "set avx512";
   }
-  if (pass == Pass::weight_grad) {
-    return "dot does not compute the gradient of the weight";
-  }
   if (pass == Pass::input_grad && p.mode != PaddingMode::zeros) {
     return "dot takes gradients of zero padding only";
   }
@@ -87,16 +89,26 @@ double cost(const ConvProblem& problem, Pass pass) {
   if (fwd && patch_form(p, pass, 2 * L).takes) {
     return patch_cost(p, 1.6 * fma_rate(p.dtype));
   }
+  const double x = 1.0 * p.batch * p.in_channels * p.in_pixels();
+  const double y = 1.0 * p.batch * p.out_channels * p.out_pixels();
+  const double weights = 1.0 * p.out_channels * p.in_group() * p.taps();
+  if (pass == Pass::weight_grad) {
+    // Pixels are paired; gy is packed for each 28 to 512 / taps channels.
+    const double pixels = static_cast<double>(p.out_pixels());
+    const double filled = static_cast<double>(p.out_group()) /
+        ((p.out_group() + L - 1) / L * L) * pixels /
+        static_cast<double>(p.out_pixels() + p.out_pixels() % 2);
+    const double chunks = 1.0 + std::floor(p.in_group() * p.taps() / 768.0);
+    return conv_flops(p) / 4 / (fma_rate(p.dtype) * filled) + 0.2 * x +
+        y * chunks * (p.y.c == 1 ? 0.05 : 0.12) + weights * 0.3 +
+        500.0 * p.groups;
+  }
   const DotForm form(p, pass);
   const int64_t lanes = fwd ? p.out_group() : p.in_group();
   const double steps = form.pair_steps(p.taps()) + form.single_steps();
   const double used = static_cast<double>(lanes) / ((lanes + L - 1) / L * L) *
       form.red * p.taps() / (2 * steps);
-  const double source = 1.0 * p.batch *
-      (fwd ? p.in_channels * p.in_pixels() : p.out_channels * p.out_pixels());
-  const double result = 1.0 * p.batch *
-      (fwd ? p.out_channels * p.out_pixels() : p.in_channels * p.in_pixels());
-  const double weights = 1.0 * p.out_channels * p.in_group() * p.taps();
+  const double source = fwd ? x : y, result = fwd ? y : x;
   const bool inner = (fwd ? p.x : p.y).c == 1, outer = (fwd ? p.y : p.x).c == 1;
   return conv_flops(p) / 4 / (fma_rate(p.dtype) * used) +
       source * (inner ? 0.02 : 0.15) + result * (outer ? 0.05 : 0.15) +

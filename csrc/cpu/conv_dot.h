@@ -236,7 +236,13 @@ struct DotJob {
             const int64_t w = tiles.begin(j);
             (all_taps ? dot_function<false> : dot_function<true>)(rows,
                                                                   b.vectors)(
-                a + w * step[2], step[2], block_weights, steps, acc);
+                a + w * step[2],
+                step[2],
+                block_weights,
+                steps,
+                acc,
+                b.vectors * L,
+                false);
             dot_store(
                 acc,
                 rows,
@@ -339,6 +345,9 @@ void each_dot_job(
 }
 
 inline int64_t dot_workspace(const ConvProblem& p, Pass pass, int threads) {
+  if (pass == Pass::weight_grad) {
+    return DotWeightGrad(p).workspace(threads);
+  }
   const PatchForm form = patch_form(p, pass, PairProducts::kStep);
   if (pass == Pass::forward && form.takes) {
     return threads * PatchForward<PairProducts>(p, form).thread_bytes();
@@ -360,6 +369,14 @@ inline void dot_run(
     Pass pass,
     const ConvTensors& t,
     void* workspace) {
+  if (pass == Pass::weight_grad) {
+    const DotWeightGrad job(p);
+    job(static_cast<const uint16_t*>(t.x),
+        static_cast<const uint16_t*>(t.y),
+        static_cast<bfloat16*>(t.w),
+        workspace);
+    return;
+  }
   const bool fwd = pass == Pass::forward;
   const PatchForm form = patch_form(p, pass, PairProducts::kStep);
   if (fwd && form.takes) {

@@ -301,7 +301,7 @@ struct DotStrip {
   }
   int64_t elements(const StripAxis (&axes)[3]) const {
     const Layout l = layout(axes);
-    return l.c > 1 ? l.c * form.red : l.s[0] * axes[0].slots;
+    return form.run && !form.inner ? l.c * form.red : l.s[0] * axes[0].slots;
   }
 
   void pack(const uint16_t* src, const StripAxis (&axes)[3], uint16_t* to)

@@ -8,7 +8,7 @@ namespace TC_ISA {
 // What a tile runs over: `pairs` steps that read two elements of the source
 // each, then `singles` that read one, so that a neighbour that is no factor is
 // not read (it may be infinite). Step r reads a + a_off[r] and the weights b_off[r],
-// or, without b_off, r.
+// or, without b_off, r. Row p of acc starts at acc + p * as; it is added to, or set.
 struct DotSteps {
   const int64_t* a_off;
   const int64_t* b_off;
@@ -21,13 +21,24 @@ void dot_tile(
     int64_t ps,
     const uint16_t* __restrict b,
     const DotSteps& steps,
-    float* __restrict acc) {
+    float* __restrict acc,
+    int64_t as,
+    bool add) {
   __m512 c[P][V];
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       c[p][v] = _mm512_setzero_ps();
+    }
+  }
+  if (add) {
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        c[p][v] = _mm512_loadu_ps(acc + p * as + v * 16);
+      }
     }
   }
   const int64_t* __restrict a_off = steps.a_off;
@@ -64,7 +75,7 @@ void dot_tile(
   for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      _mm512_storeu_ps(acc + (p * V + v) * 16, c[p][v]);
+      _mm512_storeu_ps(acc + p * as + v * 16, c[p][v]);
     }
   }
 }
@@ -74,7 +85,9 @@ using DotFn = void (*)(
     int64_t,
     const uint16_t*,
     const DotSteps&,
-    float*);
+    float*,
+    int64_t,
+    bool);
 
 template <int V, bool Indexed, int... P>
 inline DotFn dot_of_rows(int rows, std::integer_sequence<int, P...>) {

@@ -12,6 +12,8 @@
 
 #include "cpu/conv_panel.h"
 
+#include "cpu/conv_weight_store.h"
+
 #include "cpu/conv_weight_grad.h"
 
 namespace torchconv {

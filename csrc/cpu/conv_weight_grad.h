@@ -447,7 +447,8 @@ struct WeightGradJob {
     }
     for (int64_t k = first; k < last; ++k) {
       const ColumnBlock columns = cut.block(k);
-      store_weights(
+      store_weights<S>(
+          p,
           g * p.out_group() + columns.first,
           c0,
           channel_count,
@@ -455,68 +456,6 @@ struct WeightGradJob {
           t.acc + (k - first) * acc_size,
           w);
     }
-  }
-
-  void store_weights(
-      int64_t k0,
-      int64_t c0,
-      int64_t channel_count,
-      const ColumnBlock& columns,
-      const A* acc,
-      S* w) const {
-    const int width = columns.vectors * L;
-    S* to = w + k0 * p.w.n + c0 * p.w.c;
-    int64_t row = 0;
-    bool dense = true; // (c, t) follow one another in the weight
-    const auto each = [&](auto f) {
-      row = 0;
-      for (int64_t c = 0; c < channel_count; ++c) {
-        for (int64_t j0 = 0; j0 < p.kernel[0]; ++j0) {
-          for (int64_t j1 = 0; j1 < p.kernel[1]; ++j1) {
-            for (int64_t j2 = 0; j2 < p.kernel[2]; ++j2, ++row) {
-              f(c * p.w.c + j0 * p.w.s[0] + j1 * p.w.s[1] + j2 * p.w.s[2]);
-            }
-          }
-        }
-      }
-    };
-    each([&](int64_t off) { dense = dense && off == row; });
-    if (dense) {
-      store_tile<S>(
-          acc,
-          static_cast<int>(channel_count * taps),
-          width,
-          columns.valid,
-          nullptr,
-          to,
-          p.w.n,
-          1);
-      return;
-    }
-    if (p.w.c == 1) { // channels innermost: a transpose for each tap
-      row = 0;
-      for (int64_t j0 = 0; j0 < p.kernel[0]; ++j0) {
-        for (int64_t j1 = 0; j1 < p.kernel[1]; ++j1) {
-          for (int64_t j2 = 0; j2 < p.kernel[2]; ++j2, ++row) {
-            store_tile<S>(
-                acc + row * width,
-                static_cast<int>(channel_count),
-                taps * width,
-                columns.valid,
-                nullptr,
-                to + j0 * p.w.s[0] + j1 * p.w.s[1] + j2 * p.w.s[2],
-                p.w.n,
-                1);
-          }
-        }
-      }
-      return;
-    }
-    each([&](int64_t off) {
-      for (int k = 0; k < columns.valid; ++k) {
-        to[off + k * p.w.n] = S(acc[row * width + k]);
-      }
-    });
   }
 
   void operator()(const S* x, const S* y, S* w, void* workspace) const {
