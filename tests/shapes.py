@@ -147,6 +147,8 @@ REAL = [
     _conv("vgg_3x3", (1, 16, 28, 28), 32, 3, padding=1),
     _conv("unet_valid_3x3", (1, 16, 20, 20), 16, 3),
     _conv("resnext_3x3g", (1, 64, 7, 7), 64, 3, padding=1, groups=16),
+    _conv("resnext_3x3g_rest", (2, 36, 9, 17), 36, 3, padding=1, groups=9),
+    _conv("grouped_2_to_7", (1, 6, 7, 16), 21, (3, 2), stride=2, groups=3),
     _conv("shufflenet_1x1g", (2, 48, 7, 7), 48, 1, groups=3),
     _conv("mobilenet_dw3x3", (2, 32, 14, 14), 32, 3, padding=1, groups=32),
     _conv("mobilenet_dw3x3s2", (1, 24, 15, 15), 24, 3, stride=2, padding=1, groups=24),

@@ -37,6 +37,8 @@ CONVS = [
     shapes.Conv("depthwise_k7", (1, 33, 40, 41), 33, (7, 7), 1, 3, 1, 33),
     shapes.Conv("deep_weight_grad", (6, 4, 90, 91), 5, (3, 3), 1, 1),
     shapes.Conv("few_outputs", (1, 400, 7, 7), 3, (7, 7)),
+    shapes.Conv("patches", (5, 6, 50, 50), 70, (10, 10), 10),
+    shapes.Conv("small_groups", (3, 36, 40, 41), 36, (3, 3), 1, 1, 1, 9),
     shapes.Conv("1d", (4, 30, 700), 40, (9,), 2, 4),
     shapes.Conv("3d", (2, 9, 10, 20, 21), 17, (3, 3, 3), 1, 1),
     shapes.Conv("circular", (3, 12, 40, 41), 20, (5, 5), 1, 2, 1, 1, "circular"),

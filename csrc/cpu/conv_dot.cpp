@@ -46,6 +46,8 @@
 
 #include "cpu/conv_dot_weight_grad.h"
 
+#include "cpu/conv_dot_grouped.h"
+
 #include "cpu/conv_dot.h"
 #undef TC_ISA
 #undef TC_AVX2
@@ -86,30 +88,40 @@ double cost(const ConvProblem& problem, Pass pass) {
   const ConvProblem p = simplified(problem);
   const int64_t L = vector_lanes(p.dtype);
   const bool fwd = pass == Pass::forward;
-  if (fwd && patch_form(p, pass, 2 * L).takes) {
+  if (fwd && !shares_vectors(p, pass) && patch_form(p, pass, 2 * L).takes) {
     return patch_cost(p, 1.6 * fma_rate(p.dtype));
   }
   const double x = 1.0 * p.batch * p.in_channels * p.in_pixels();
   const double y = 1.0 * p.batch * p.out_channels * p.out_pixels();
   const double weights = 1.0 * p.out_channels * p.in_group() * p.taps();
   if (pass == Pass::weight_grad) {
-    // Pixels are paired; gy is packed for each 28 to 512 / taps channels.
+    // Pixels are paired; gy is packed for each 28 to 192 / taps channels.
     const double pixels = static_cast<double>(p.out_pixels());
     const double filled = static_cast<double>(p.out_group()) /
         ((p.out_group() + L - 1) / L * L) * pixels /
         static_cast<double>(p.out_pixels() + p.out_pixels() % 2);
-    const double chunks = 1.0 + std::floor(p.in_group() * p.taps() / 768.0);
-    return conv_flops(p) / 4 / (fma_rate(p.dtype) * filled) + 0.2 * x +
-        y * chunks * (p.y.c == 1 ? 0.05 : 0.12) + weights * 0.3 +
-        500.0 * p.groups;
+    const double chunks = 1.0 + std::floor(p.in_group() * p.taps() / 256.0);
+    // 0.8: what winograd takes for this pass of half types is beyond its
+    // estimate by a quarter.
+    return 0.8 *
+        (conv_flops(p) / 4 / (fma_rate(p.dtype) * filled) + 0.2 * x +
+         y * chunks * (p.y.c == 1 ? 0.05 : 0.12) + weights * 0.3 +
+         500.0 * p.groups);
+  }
+  const bool inner = (fwd ? p.x : p.y).c == 1, outer = (fwd ? p.y : p.x).c == 1;
+  const double source = fwd ? x : y, result = fwd ? y : x;
+  if (shares_vectors(p, pass)) {
+    const int64_t filters = fwd ? p.out_group() : p.in_group();
+    const double used = static_cast<double>(L / filters * filters) / L;
+    return conv_flops(p) / 4 / (fma_rate(p.dtype) * used) +
+        source * (inner ? 0.1 : 0.15) + result * (outer ? 0.05 : 0.08) +
+        weights + 2000.0;
   }
   const DotForm form(p, pass);
   const int64_t lanes = fwd ? p.out_group() : p.in_group();
   const double steps = form.pair_steps(p.taps()) + form.single_steps();
   const double used = static_cast<double>(lanes) / ((lanes + L - 1) / L * L) *
       form.red * p.taps() / (2 * steps);
-  const double source = fwd ? x : y, result = fwd ? y : x;
-  const bool inner = (fwd ? p.x : p.y).c == 1, outer = (fwd ? p.y : p.x).c == 1;
   return conv_flops(p) / 4 / (fma_rate(p.dtype) * used) +
       source * (inner ? 0.02 : 0.15) + result * (outer ? 0.05 : 0.15) +
       weights * 0.1 + 500.0 * p.groups;

@@ -348,6 +348,9 @@ inline int64_t dot_workspace(const ConvProblem& p, Pass pass, int threads) {
   if (pass == Pass::weight_grad) {
     return DotWeightGrad(p).workspace(threads);
   }
+  if (shares_vectors(p, pass)) {
+    return grouped_workspace(p, pass, threads);
+  }
   const PatchForm form = patch_form(p, pass, PairProducts::kStep);
   if (pass == Pass::forward && form.takes) {
     return threads * PatchForward<PairProducts>(p, form).thread_bytes();
@@ -375,6 +378,10 @@ inline void dot_run(
         static_cast<const uint16_t*>(t.y),
         static_cast<bfloat16*>(t.w),
         workspace);
+    return;
+  }
+  if (shares_vectors(p, pass)) {
+    grouped_run(p, pass, t, workspace);
     return;
   }
   const bool fwd = pass == Pass::forward;

@@ -33,5 +33,14 @@ struct DotForm {
   }
 };
 
+// Whether several small groups share a vector (conv_dot_grouped.h): pairs must
+// not cross groups, and what they read must fit a vector.
+inline bool shares_vectors(const ConvProblem& p, Pass pass) {
+  const int64_t red = pass == Pass::forward ? p.in_group() : p.out_group();
+  const int64_t lanes = pass == Pass::forward ? p.out_group() : p.in_group();
+  return pass != Pass::weight_grad && p.groups > 1 && red % 2 == 0 &&
+      lanes > 0 && lanes <= 8 && 16 / lanes * red <= 32;
+}
+
 } // namespace cpu
 } // namespace torchconv

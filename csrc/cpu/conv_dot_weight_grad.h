@@ -35,6 +35,7 @@ struct DotWeightGrad {
         taps(p.taps()),
         cut(1, 1) {
     const int64_t c = p.in_group();
+    // Rows that use a packed gy; more would leave short halves of blocks.
     const int64_t enough =
         std::max<int64_t>(kMaxTileRows * 2, (192 + taps - 1) / taps);
     chunks = std::max<int64_t>(1, (c + enough / 2) / enough);
