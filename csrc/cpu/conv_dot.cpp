@@ -123,7 +123,7 @@ double cost(const ConvProblem& problem, Pass pass) {
   const double used = static_cast<double>(lanes) / ((lanes + L - 1) / L * L) *
       form.red * p.taps() / (2 * steps);
   return conv_flops(p) / 4 / (fma_rate(p.dtype) * used) +
-      source * (inner ? 0.02 : 0.15) + result * (outer ? 0.05 : 0.15) +
+      source * (inner ? 0.02 : 0.15) + result * (outer ? 0.03 : 0.05) +
       weights * 0.1 + 500.0 * p.groups;
 }
 

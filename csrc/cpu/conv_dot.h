@@ -429,6 +429,10 @@ inline void dot_run(
 }
 
 inline int64_t dot_packed_bytes(const ConvProblem& p, Pass pass) {
+  if (shares_vectors(p, pass)) {
+    return DotGrouped::weight_words(gather_view(p, pass)) *
+        static_cast<int64_t>(sizeof(uint32_t));
+  }
   if (pass == Pass::forward && patch_form(p, pass, PairProducts::kStep).takes) {
     return 0;
   }
@@ -441,6 +445,13 @@ inline void dot_pack(
     Pass pass,
     const void* w,
     void* packed) {
+  if (shares_vectors(p, pass)) {
+    DotGrouped::pack(
+        gather_view(p, pass),
+        static_cast<const uint16_t*>(w),
+        static_cast<uint32_t*>(packed));
+    return;
+  }
   DotWeights(dot_view(p, pass))
       .pack(static_cast<const uint16_t*>(w), static_cast<uint16_t*>(packed));
 }

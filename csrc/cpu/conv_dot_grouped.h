@@ -334,10 +334,14 @@ inline void grouped_run(
         ? static_cast<float>(static_cast<const bfloat16*>(t.bias)[i])
         : 0.0f;
   }
-  DotGrouped::pack(v, static_cast<const uint16_t*>(t.w), w);
+  auto packed = static_cast<const uint32_t*>(t.packed);
+  if (packed == nullptr) {
+    DotGrouped::pack(v, static_cast<const uint16_t*>(t.w), w);
+    packed = w;
+  }
   each_grouped_job(v, [&](const DotGrouped& job) {
     job(static_cast<const uint16_t*>(fwd ? t.x : t.y),
-        w,
+        packed,
         t.bias == nullptr ? nullptr : bias,
         static_cast<bfloat16*>(fwd ? t.y : t.x),
         rest);
