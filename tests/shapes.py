@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torchconv import reference
 
@@ -69,6 +69,47 @@ class Conv:
     def work(self) -> int:
         """What the tests' choice of problems by size goes by."""
         return self.products
+
+    def scaled(self, most: int) -> Conv:
+        """The same options on fewer samples, channels and positions, so that the work is
+        `most` or little more: what is largest is halved until it is."""
+        batch, channels, *size = self.x_size
+        groups = self.groups
+        counts = {
+            "batch": batch,
+            "groups": groups,
+            "channels": channels // groups,
+            "filters": self.filters // groups,
+            **{str(d): s for d, s in enumerate(size)},
+        }
+        # Two positions of the output stay, and padding that shows the input stays narrower
+        # than it.
+        least = {}
+        for d, (pads, k, dilation, stride) in enumerate(
+            zip(self.pads, self.kernel, self.dilations, self.strides, strict=True)
+        ):
+            reach = (k - 1) * dilation + 1 + stride - sum(pads)
+            shown = 0 if self.padding_mode == "zeros" else max(pads) + 1
+            least[str(d)] = max(2, reach, shown)
+        least = {name: least.get(name, 2) for name in counts}
+        found = self
+        while found.work > most:
+            name = max(counts, key=lambda n: counts[n] / least[n])
+            if counts[name] <= least[name]:
+                break
+            counts[name] = max((counts[name] + 1) // 2, least[name])
+            groups = counts["groups"]
+            found = replace(
+                self,
+                x_size=(
+                    counts["batch"],
+                    groups * counts["channels"],
+                    *(counts[str(d)] for d in range(self.nd)),
+                ),
+                filters=groups * counts["filters"],
+                groups=groups,
+            )
+        return found
 
 
 @dataclass(frozen=True)

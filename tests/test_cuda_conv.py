@@ -69,14 +69,14 @@ LARGE = [
     Conv("dw_1d_circular", (2, 6, 75), 6, (9,), 1, 4, 1, 6, "circular"),
     Conv("dw_multiplier_3", (2, 3, 9, 20), 9, (3, 5), 1, 2, 1, 3, "reflect"),
 ]
+EVERY = [*shapes.CONVS, *LARGE]
 DTYPES = [torch.float64, torch.float16, torch.bfloat16, torch.int64]
+# Problems in a dtype each, those of several tiles in two.
 ACROSS_DTYPES = [
-    *shapes.REAL[::4],
-    *shapes.TILES[::12],
-    *shapes.OPTIONS[::8],
-    *shapes.PADDED[::12],
-    *LARGE,
+    *((problem, DTYPES[i % len(DTYPES)]) for i, problem in enumerate(shapes.CONVS)),
+    *((problem, d) for i, problem in enumerate(LARGE) for d in DTYPES[i % 2 :: 2]),
 ]
+MOST_SIMULATED = 150_000  # products of a pass; LARGE has more, on purpose
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -101,6 +101,13 @@ def _case(problem: Conv, device: str) -> tuple[Tensors, dict[str, Tensor]]:
     return tensors, torch_passes(problem, tensors)
 
 
+def here(problem: Conv) -> Conv:
+    """The problem, in a size that the simulator computes in a second."""
+    if common.on_cuda() or problem in LARGE:
+        return problem
+    return problem.scaled(MOST_SIMULATED)
+
+
 def whole_case(problem: Conv) -> tuple[Tensors, dict[str, Tensor]]:
     """Tensors of whole numbers, and torch's answers."""
     return _case(problem, common._device)
@@ -120,6 +127,7 @@ def wrong(algorithm: str, found: Tensor | Exception, expected: Tensor) -> str | 
 def check(
     problem: Conv, dtype: torch.dtype, last: bool, algorithms: Sequence[str]
 ) -> None:
+    problem = here(problem)
     tensors, expected = whole_case(problem)
     x, w, b, grad = (t.to(dtype) for t in tensors)
     if last:
@@ -135,31 +143,29 @@ def check(
     assert not failures, "\n".join(failures)
 
 
-# The products share their tiles and take long to simulate: of them a problem has one.
-PRODUCTS = ("implicit_gemm", "im2col", TF32)
-OTHERS = tuple(a for a in ALGORITHMS if a not in PRODUCTS)
-EVERY = [*shapes.CONVS, *LARGE]
-
-
-def some(problem: Conv, turn: int) -> tuple[str, ...]:
-    return (*OTHERS, PRODUCTS[(EVERY.index(problem) + turn) % len(PRODUCTS)])
-
-
 @pytest.mark.parametrize("problem", EVERY, **named)
 def test_every_pass_exactly(problem: Conv) -> None:
-    check(problem, torch.float32, False, some(problem, 0))
+    check(problem, torch.float32, False, (*ALGORITHMS, TF32))
 
 
 @pytest.mark.parametrize("problem", [p for p in EVERY if p.nd > 1][::2], **named)
 def test_channels_last(problem: Conv) -> None:
-    check(problem, torch.float32, True, some(problem, 1))
+    check(problem, torch.float32, True, (*ALGORITHMS, TF32))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, **named)
-@pytest.mark.parametrize("problem", ACROSS_DTYPES, **named)
+@pytest.mark.parametrize(("problem", "dtype"), ACROSS_DTYPES, **named)
 def test_dtypes(problem: Conv, dtype: torch.dtype) -> None:
     last = problem.nd > 1 and len(problem.name) % 2 == 0
-    check(problem, dtype, last, (*OTHERS, "implicit_gemm"))
+    check(problem, dtype, last, ALGORITHMS)
+
+
+def test_scaled_problems_keep_their_options() -> None:
+    for problem in shapes.CONVS:
+        small = problem.scaled(MOST_SIMULATED)
+        assert small == problem or small.work < problem.work
+        assert small.work <= MOST_SIMULATED, problem.name
+        assert (small.work == 0) == (problem.work == 0), problem.name
+        assert (small.groups > 1) == (problem.groups > 1), problem.name
 
 
 @pytest.mark.parametrize("dtype", FLOATS, **named)
@@ -300,35 +306,68 @@ def test_one_sample(problem: Conv, algorithm: str) -> None:
         assert_same(found, gx[batch], "input_grad")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], **named)
-@pytest.mark.parametrize("problem", shapes.CONV_TRANSPOSES[::2], **named)
+# The planner's choice and, where they take it, every algorithm.
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], **named)
+@pytest.mark.parametrize("problem", shapes.CONV_TRANSPOSES, **named)
 def test_transposed(problem: shapes.ConvTranspose, dtype: torch.dtype) -> None:
-    exact = torch.complex128 if dtype in COMPLEX else torch.float64
-    x = whole(problem.x_size, exact, problem.name)
-    w = whole(problem.weight_size, exact, problem.name, "w")
-    b = whole((problem.filters,), exact, problem.name, "b")
+    sizes = (problem.x_size, problem.weight_size, (problem.filters,))
+    leaves = [whole(s, torch.float64, problem.name, i) for i, s in enumerate(sizes)]
+    for t in leaves:
+        t.requires_grad_()
+    expected = torch_conv_transpose(problem, *leaves)
+    grad = whole(expected.shape, torch.float64, problem.name, "grad")
+    answers = [expected.detach(), *torch.autograd.grad(expected, leaves, grad)]
+    names = ("forward", "input_grad", "weight_grad", "bias_grad")
+    conv = per_rank("conv_transpose", problem.nd, TF)
+    failures = []
+    for algorithm in ("auto", *ALGORITHMS):
+        ours = [t.detach().to(dtype).requires_grad_() for t in leaves]
+        try:
+            y = conv(*ours, **transpose_options(problem), algorithm=algorithm)
+            found = [y.detach(), *torch.autograd.grad(y, ours, grad.to(dtype))]
+        except RuntimeError as error:
+            said = wrong(algorithm, error, expected)
+            failures += [f"{algorithm}: {said}"] if said else []
+            continue
+        for name, one, other in zip(names, found, answers, strict=True):
+            said = wrong(algorithm, one, other.to(dtype))
+            failures += [f"{algorithm} {name}: {said}"] if said else []
+    assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("problem", shapes.CONV_TRANSPOSES[::2], **named)
+def test_transposed_complex(problem: shapes.ConvTranspose) -> None:
+    sizes = (problem.x_size, problem.weight_size, (problem.filters,))
+    x, w, b = (whole(s, torch.complex128, problem.name, i) for i, s in enumerate(sizes))
     expected = torch_conv_transpose(problem, x, w, b)
     conv = per_rank("conv_transpose", problem.nd, TF)
-    y = conv(*(t.to(dtype) for t in (x, w, b)), **transpose_options(problem))
-    assert_same(y, expected.to(dtype))
+    y = conv(*(t.to(torch.complex64) for t in (x, w, b)), **transpose_options(problem))
+    assert_same(y, expected.to(torch.complex64))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], **named)
-@pytest.mark.parametrize("problem", shapes.PADDED[::4], **named)
+FUNCTIONAL = [
+    *((problem, torch.float32) for problem in shapes.CONVS),
+    *((problem, torch.float16) for problem in shapes.OPTIONS),
+    *((problem, torch.complex64) for problem in (shapes.REAL + shapes.PADDED)[::4]),
+]
+
+
+@pytest.mark.parametrize(("problem", "dtype"), FUNCTIONAL, **named)
 def test_functional(problem: Conv, dtype: torch.dtype) -> None:
     """The public function and its gradients, with the planner's choice."""
+    problem = here(problem)
     exact = torch.complex128 if dtype in COMPLEX else torch.float64
     tensors = tuple(
         whole(size, exact, problem.name, i) for i, size in enumerate(sizes_of(problem))
     )
     expected = torch_passes(problem, tensors)
     x, w, b, grad = (t.to(dtype) for t in tensors)
-    for t in (x, w):
+    for t in (x, w, b):
         t.requires_grad_()
     y = per_rank("conv", problem.nd, TF)(x, w, b, **conv_options(problem))
     assert_same(y.detach(), expected["forward"].to(dtype), "forward")
-    found = torch.autograd.grad(y, (x, w), grad)
-    for name, g in zip(("input", "weight"), found, strict=True):
+    found = torch.autograd.grad(y, (x, w, b), grad)
+    for name, g in zip(("input", "weight", "bias"), found, strict=True):
         assert_same(g, expected[f"{name}_grad"].to(dtype), f"{name}_grad")
 
 

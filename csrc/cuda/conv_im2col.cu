@@ -1,4 +1,4 @@
-// im2col: columns written out in blocks of at most kBlockBytes (or one panel),
+// im2col: columns written out in blocks of at most kColumnBytes (or one panel),
 // each then multiplied by the product of implicit_gemm, which reads them instead
 // of the source. For when the gather itself is what costs: every element of the
 // columns is computed once, whatever number of column tiles read it.
@@ -17,13 +17,13 @@
 #include "cuda/conv_gemm.h"
 #include "cuda/conv_splits.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/workspace.h"
 
 namespace torchconv {
 namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kBlockBytes = 64 << 20;
 
 // -- forward and input_grad --------------------------------------------------
 
@@ -101,7 +101,8 @@ GatherBlocks gather_blocks(const ConvProblem& p, Pass pass) {
   b.panel_bytes =
       b.rows * g.taps(0) * g.taps(1) * g.taps(2) * b.channels * size;
   b.block = std::max<int64_t>(
-      1, std::min(b.panels, kBlockBytes / std::max<int64_t>(b.panel_bytes, 1)));
+      1,
+      std::min(b.panels, kColumnBytes / std::max<int64_t>(b.panel_bytes, 1)));
   return b;
 }
 
@@ -194,7 +195,7 @@ struct RowBlocks {
                 1,
                 std::min(
                     p.out[1],
-                    kBlockBytes / std::max<int64_t>(row_bytes, 1)))) {}
+                    kColumnBytes / std::max<int64_t>(row_bytes, 1)))) {}
 };
 
 // The pointwise problem of a block of so many rows: columns are channels.

@@ -11,13 +11,13 @@
 #include "cuda/conv_local.h"
 #include "cuda/conv_pairs.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/workspace.h"
 
 namespace torchconv {
 namespace cuda {
 namespace {
 
 constexpr int kStaged = 128; // rows of gy in shared memory at a time
-constexpr int64_t kPatchBytes = 16 << 20;
 constexpr int kGatherThreads = 128;
 
 // For some channels of x and some samples, of which p has only these.
