@@ -7,6 +7,9 @@
 namespace torchconv {
 
 struct OnCpu {
+  // Vectors of channels need them innermost in input and result.
+  static constexpr bool kOneLayout = true;
+
   OnCpu(const Tensor&, const char*) {}
   // Raises if a tensor is on another device than the first argument.
   void expect_here(const Tensor&, const char*, const char*) const {}

@@ -8,6 +8,8 @@ namespace torchconv {
 
 class OnCuda {
  public:
+  static constexpr bool kOneLayout = false; // every element finds its own place
+
   OnCuda(const Tensor& x, const char* op) : x_(x), queue_(queue_of(x, op)) {}
 
   // Raises if a tensor is on another device than the first argument.

@@ -112,6 +112,25 @@ inline Ints size_of(const Tensor& x) {
   return Ints(sizes.begin(), sizes.end());
 }
 
+// Whether the result, which is to be contiguous, is better computed with its
+// channels innermost, as the input has them, and copied: some of torch's 3-d
+// poolings give contiguous results of channels_last inputs.
+template <typename Device>
+bool computed_channels_last(
+    const Tensor& x,
+    const PoolProblem& p,
+    bool channels_last) {
+  return Device::kOneLayout && !channels_last && x.dim() > 3 &&
+      p.channels > 1 && x.strides()[1] == 1 && pool_in_plane(p) > 1 &&
+      pool_out_plane(p) > 1;
+}
+
+inline Tensor contiguous_copy(const Tensor& y) {
+  Tensor copy = allocate(size_of(y), y.scalar_type(), false, &y);
+  torch::stable::copy_(copy, y);
+  return copy;
+}
+
 // (N, C, *out), with as many spatial dimensions as the problem came with.
 inline Ints pool_output_shape(const PoolProblem& p, int nd) {
   Ints size{p.batch, p.channels};

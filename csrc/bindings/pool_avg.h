@@ -117,7 +117,8 @@ Tensor avg_pool(
   const int64_t divisor = checked_divisor(divisor_override);
   p.dtype = dtype_of(x, "avg_pool");
   const Ints shape = pool_output_shape(p, spatial_dims(x));
-  Tensor y = allocate(shape, x.scalar_type(), channels_last, &x);
+  const bool copied = computed_channels_last<Device>(x, p, channels_last);
+  Tensor y = allocate(shape, x.scalar_type(), channels_last || copied, &x);
   if (!empty(shape)) {
     set_pool_x(p, x);
     set_pool_y(p, y);
@@ -127,7 +128,7 @@ Tensor avg_pool(
         x.const_data_ptr(),
         y.mutable_data_ptr());
   }
-  return y;
+  return copied ? contiguous_copy(y) : y;
 }
 
 template <typename Device>
@@ -176,14 +177,15 @@ Tensor adaptive_avg_pool(
   PoolProblem p = adaptive_sum(size_of(x), output_size, "adaptive_avg_pool");
   p.dtype = float_dtype(x, "adaptive_avg_pool");
   const Ints shape = pool_output_shape(p, spatial_dims(x));
-  Tensor y = allocate(shape, x.scalar_type(), channels_last, &x);
+  const bool copied = computed_channels_last<Device>(x, p, channels_last);
+  Tensor y = allocate(shape, x.scalar_type(), channels_last || copied, &x);
   if (!empty(shape)) {
     set_pool_x(p, x);
     set_pool_y(p, y);
     device.average(
         p, {false, false, 0}, x.const_data_ptr(), y.mutable_data_ptr());
   }
-  return y;
+  return copied ? contiguous_copy(y) : y;
 }
 
 template <typename Device>
@@ -260,13 +262,14 @@ Tensor lp_pool(
       "lp_pool");
   p.dtype = float_dtype(x, "lp_pool");
   const Ints shape = pool_output_shape(p, spatial_dims(x));
-  Tensor y = allocate(shape, x.scalar_type(), channels_last, &x);
+  const bool copied = computed_channels_last<Device>(x, p, channels_last);
+  Tensor y = allocate(shape, x.scalar_type(), channels_last || copied, &x);
   if (!empty(shape)) {
     set_pool_x(p, x);
     set_pool_y(p, y);
     device.lp(p, norm_type, x.const_data_ptr(), y.mutable_data_ptr());
   }
-  return y;
+  return copied ? contiguous_copy(y) : y;
 }
 
 template <typename Device>

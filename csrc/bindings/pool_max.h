@@ -70,10 +70,12 @@ TensorPair run_max_pool(
     CodeKind kind,
     bool channels_last) {
   const Ints size = pool_output_shape(p, spatial_dims(x));
-  Tensor y = allocate(size, x.scalar_type(), channels_last, &x);
+  const bool copied = computed_channels_last<Device>(x, p, channels_last);
+  const bool innermost = channels_last || copied;
+  Tensor y = allocate(size, x.scalar_type(), innermost, &x);
   Tensor codes;
   if (kind != CodeKind::none) {
-    codes = allocate(size, code_dtype(kind), channels_last, &x);
+    codes = allocate(size, code_dtype(kind), innermost, &x);
   }
   set_pool_y(p, y);
   device.max_pool(
@@ -83,6 +85,10 @@ TensorPair run_max_pool(
       x.const_data_ptr(),
       y.mutable_data_ptr(),
       kind == CodeKind::none ? nullptr : codes.mutable_data_ptr());
+  if (copied) {
+    y = contiguous_copy(y);
+    codes = kind == CodeKind::none ? codes : contiguous_copy(codes);
+  }
   return {y, codes};
 }
 
