@@ -123,9 +123,10 @@ void scatter_taps(const PoolGrad& g, const T* grad, T* gx) {
       });
 }
 
-// Vector steps for the inputs of one channel block: a sum takes one and a bit
-// for each window that holds the input, a scatter zeros it and takes about
-// three scalar ones for each output.
+// Vector steps for the inputs of one vector of channels: a sum takes one and a
+// bit for each window that holds the input, a scatter zeros it and takes about
+// three scalar ones for each output, or ten where the plane of a block of
+// channels is out of the second cache.
 bool gather_is_faster(const PoolGrad& g) {
   const PoolProblem& p = g.k.p;
   const int64_t bytes = active_isa() == Isa::avx512 ? 64
@@ -143,7 +144,11 @@ bool gather_is_faster(const PoolGrad& g) {
     windows *= taps / double(p.in[i]);
   }
   const double in = double(pool_in_plane(p)), out = double(pool_out_plane(p));
-  return in * (2.5 + 1.3 * windows) <= in * 2 + out * lanes * 3;
+  constexpr int64_t kCache = 1 << 20;
+  const int64_t block = std::min<int64_t>(p.channels, 256);
+  const bool cached = pool_in_plane(p) * block * dtype_size(p.dtype) <= kCache;
+  const double add = cached ? 3 : 10;
+  return in * (2.5 + 1.3 * windows) <= in * 2 + out * lanes * add;
 }
 
 } // namespace
