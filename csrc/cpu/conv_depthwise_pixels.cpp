@@ -2,10 +2,6 @@
 // read where they lie, channels in the lanes. Taps that only see the padding are
 // left out of the sums, and so are their multiply-adds.
 //
-// A tile is R rows x P pixels of results of one unit of lanes, in registers.
-// Kernels of 3, 5 and 7 rows have one to three columns of their weights there
-// too (block_tile); taller ones read them from the first-level cache (run_tile).
-//
 // input_grad of stride 1 is forward with the kernel turned around. Where the
 // channels are no multiple of the lanes the last unit overlaps the one before.
 //
@@ -14,6 +10,7 @@
 #include <algorithm>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "core/parallel.h"
 #include "cpu/conv_depthwise.h"
@@ -49,313 +46,13 @@ void run_depthwise_pixels(
 #include "cpu/simd.h"
 #include "cpu/shuffle.h"
 #include "cpu/conv_depthwise_stage.h"
+#include "cpu/conv_depthwise_pixels_tile.h"
+#include "cpu/conv_depthwise_pixels_grad.h"
 
 namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
 namespace {
-
-// A pass as a correlation: `result` gathers from `source`; for weight_grad they
-// are gy and x. Strides are in elements.
-struct PixelsProblem {
-  int64_t kernel[3], stride[3], dilation0;
-  int64_t source_size[3], size[3];
-  int64_t low[3]; // source coordinate of position 0 and tap 0, negated
-  int64_t source[3], result[3];
-};
-
-// The bits [first, last) of 32.
-inline uint32_t bits(int64_t first, int64_t last) {
-  first = std::max<int64_t>(first, 0);
-  last = std::min<int64_t>(last, 32);
-  return first >= last
-      ? 0
-      : static_cast<uint32_t>((1ull << last) - (1ull << first));
-}
-
-// Where a tile reads: its first source row and column, and which of the rows
-// from there on exist.
-struct TilePlace {
-  int64_t row, column;
-  TilePlace(const PixelsProblem& p, int64_t y, int64_t x)
-      : row(y * p.stride[1] - p.low[1]),
-        column(x * p.stride[2] - p.low[2]) {}
-  uint32_t rows(const PixelsProblem& p) const {
-    return bits(-row, p.source_size[1] - row);
-  }
-  uint32_t columns(const PixelsProblem& p, int64_t t) const {
-    return bits(-column - t, p.source_size[2] - column - t);
-  }
-};
-
-template <typename V, int R, int P>
-inline void fill(V (&acc)[R][P], V value) {
-#pragma GCC unroll 32
-  for (int i = 0; i < R * P; ++i) {
-    acc[i / P][i % P] = value;
-  }
-}
-
-// Moves a pointer on. Were all of a tile's addresses known to the compiler to
-// be multiples of a few strides, it would work them out beforehand and keep them
-// on the stack.
-template <typename S>
-inline void advance(const S*& p, int64_t n) {
-  p += n;
-#if defined(__GNUC__)
-  __asm__("" : "+r"(p));
-#endif
-}
-
-// Calls f with the constants 0 .. N - 1.
-template <typename F, int... I>
-inline void unrolled(const F& f, std::integer_sequence<int, I...>) {
-  (f(std::integral_constant<int, I>{}), ...);
-}
-template <int N, typename F>
-inline void unrolled(const F& f) {
-  unrolled(f, std::make_integer_sequence<int, N>{});
-}
-
-template <typename S, int R, int P>
-inline void store_pixels(
-    const PixelsProblem& p,
-    const Vec<acc_t<S>> (&acc)[R][P],
-    S* out) {
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-    for (int j = 0; j < P; ++j) {
-      store_as(out + r * p.result[1] + j * p.result[2], acc[r][j]);
-    }
-  }
-}
-
-// Kernels of K rows, T columns of it at a time, all of their weights in
-// registers: a pixel is loaded once for all the results that use it then. Edge:
-// some rows or columns of the source may lie outside.
-template <typename S, int K, int T, int Step, int R, int P, bool Edge>
-void block_tile(
-    const PixelsProblem& p,
-    const S* source,
-    const acc_t<S>* weight,
-    const acc_t<S>* bias,
-    int64_t z,
-    int64_t y,
-    int64_t x,
-    S* result) {
-  using A = acc_t<S>;
-  constexpr int L = kLanes<A>;
-  Vec<A> acc[R][P];
-  fill(acc, load(bias));
-  const TilePlace at(p, y, x);
-  const uint32_t rows = at.rows(p);
-  const int64_t row = p.source[1], pixel = p.source[2];
-  for (int64_t a = 0; a < p.kernel[0]; ++a) {
-    const int64_t from = z * p.stride[0] + a * p.dilation0 - p.low[0];
-    if (from < 0 || from >= p.source_size[0]) {
-      continue;
-    }
-    const A* column_weight = weight + a * p.kernel[2] * K * L;
-    const S* column =
-        source + from * p.source[0] + at.row * row + at.column * pixel;
-    const auto block = [&](auto taps,
-                           int64_t t0) __attribute__((always_inline)) {
-      constexpr int N = decltype(taps)::value;
-      Vec<A> w[N * K];
-#pragma GCC unroll 16
-      for (int i = 0; i < N * K; ++i) {
-        w[i] = held<A>(load(column_weight + (t0 * K + i) * L));
-      }
-      const uint32_t columns = Edge ? at.columns(p, t0) : 0;
-      const S* line = column + t0 * pixel;
-#pragma GCC unroll 16
-      for (int i = 0; i < (R - 1) * Step + K; ++i, advance(line, row)) {
-        if (Edge && !(rows >> i & 1)) {
-          continue;
-        }
-        const S* at_pixel = line;
-#pragma GCC unroll 32
-        for (int j = 0; j < (P - 1) * Step + N; ++j, advance(at_pixel, pixel)) {
-          if ((N == 1 && j % Step != 0) || (Edge && !(columns >> j & 1))) {
-            continue;
-          }
-          const Vec<A> in = held<A>(load_as(at_pixel));
-#pragma GCC unroll 16
-          for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-            for (int q = 0; q < P; ++q) {
-              const int k = i - r * Step, t = j - q * Step;
-              if (k >= 0 && k < K && t >= 0 && t < N) {
-                acc[r][q] += w[t * K + k] * in;
-              }
-            }
-          }
-        }
-      }
-    };
-    int64_t t = 0;
-    for (; t + T <= p.kernel[2]; t += T) {
-      block(std::integral_constant<int, T>{}, t);
-    }
-    if constexpr (T > 1) {
-      for (; t < p.kernel[2]; ++t) {
-        block(std::integral_constant<int, 1>{}, t);
-      }
-    }
-  }
-  store_pixels<S, R, P>(p, acc, result + y * p.result[1] + x * p.result[2]);
-}
-
-// Kernels of R rows or more, by runs down a column: source row i meets result
-// row r at tap i - r.
-template <typename S, int R, int P, bool Edge>
-void run_tile(
-    const PixelsProblem& p,
-    const S* source,
-    const acc_t<S>* weight,
-    const acc_t<S>* bias,
-    int64_t z,
-    int64_t y,
-    int64_t x,
-    S* result) {
-  using A = acc_t<S>;
-  constexpr int L = kLanes<A>;
-  Vec<A> acc[R][P];
-  fill(acc, load(bias));
-  const TilePlace at(p, y, x);
-  const int64_t begin = std::max<int64_t>(0, -at.row);
-  const int64_t end =
-      std::min<int64_t>(p.kernel[1] + R - 1, p.source_size[1] - at.row);
-  const int64_t row = p.source[1], pixel = p.source[2];
-  for (int64_t a = 0; a < p.kernel[0]; ++a) {
-    const int64_t from = z * p.stride[0] + a * p.dilation0 - p.low[0];
-    if (from < 0 || from >= p.source_size[0]) {
-      continue;
-    }
-    for (int64_t t = 0; t < p.kernel[2]; ++t) {
-      const uint32_t columns = at.columns(p, t);
-      if (Edge && (columns & ((1u << P) - 1)) == 0) {
-        continue;
-      }
-      const A* w = weight + (a * p.kernel[2] + t) * p.kernel[1] * L;
-      const S* line =
-          source + from * p.source[0] + at.row * row + (at.column + t) * pixel;
-      Vec<A> wr[R];
-      // Source row i and results First .. Last.
-      const auto multiply =
-          [&](auto first, auto last, int64_t i) __attribute__((always_inline)) {
-            const S* at_pixel = line + i * row;
-#pragma GCC unroll 16
-            for (int j = 0; j < P; ++j, advance(at_pixel, pixel)) {
-              if (Edge && !(columns >> j & 1)) {
-                continue;
-              }
-              const Vec<A> in = held<A>(load_as(at_pixel));
-#pragma GCC unroll 16
-              for (int r = decltype(first)::value; r <= decltype(last)::value;
-                   ++r) {
-                acc[r][j] += wr[r] * in;
-              }
-            }
-          };
-      const auto weights = [&](int first, int last, int64_t i)
-                               __attribute__((always_inline)) {
-#pragma GCC unroll 16
-                                 for (int r = first; r <= last; ++r) {
-                                   wr[r] = held<A>(load(w + (i - r) * L));
-                                 }
-                               };
-      const auto inside = [&](int64_t i) {
-        return !Edge || (i >= begin && i < end);
-      };
-      unrolled<R - 1>([&](auto i) __attribute__((always_inline)) {
-        if (inside(i)) {
-          weights(0, i, i);
-          multiply(std::integral_constant<int, 0>{}, i, i);
-        }
-      });
-      const int64_t last = Edge ? std::min(p.kernel[1], end) : p.kernel[1];
-      for (int64_t i = Edge ? std::max<int64_t>(R - 1, begin) : R - 1; i < last;
-           ++i) {
-        weights(0, R - 1, i);
-        multiply(
-            std::integral_constant<int, 0>{},
-            std::integral_constant<int, R - 1>{},
-            i);
-      }
-      unrolled<R - 1>([&](auto e) __attribute__((always_inline)) {
-        if (inside(p.kernel[1] + e)) {
-          weights(e + 1, R - 1, p.kernel[1] + e);
-          multiply(
-              std::integral_constant<int, decltype(e)::value + 1>{},
-              std::integral_constant<int, R - 1>{},
-              p.kernel[1] + e);
-        }
-      });
-    }
-  }
-  store_pixels<S, R, P>(p, acc, result + y * p.result[1] + x * p.result[2]);
-}
-
-template <typename S>
-using Tile = void (*)(
-    const PixelsProblem&,
-    const S*,
-    const acc_t<S>*,
-    const acc_t<S>*,
-    int64_t,
-    int64_t,
-    int64_t,
-    S*);
-
-// The tiles of one problem.
-template <typename S>
-struct Tiles {
-  int rows, pixels;
-  Tile<S> tile[3][2][2]; // [rows, half of it, 1][pixels or 1][edge]
-};
-
-// K = 0: kernels of any height.
-template <typename S, int K, int T, int Step, int R, int P>
-constexpr Tile<S> pick(bool edge) {
-  if constexpr (K == 0) {
-    return edge ? run_tile<S, R, P, true> : run_tile<S, R, P, false>;
-  } else {
-    return edge ? block_tile<S, K, T, Step, R, P, true>
-                : block_tile<S, K, T, Step, R, P, false>;
-  }
-}
-
-template <typename S, int K, int T, int Step, int R, int P>
-Tiles<S> tiles() {
-  Tiles<S> t;
-  t.rows = R;
-  t.pixels = P;
-  for (int edge = 0; edge < 2; ++edge) {
-    t.tile[0][0][edge] = pick<S, K, T, Step, R, P>(edge);
-    t.tile[0][1][edge] = pick<S, K, T, Step, R, 1>(edge);
-    t.tile[1][0][edge] = pick<S, K, T, Step, (R > 2 ? 2 : 1), P>(edge);
-    t.tile[1][1][edge] = pick<S, K, T, Step, (R > 2 ? 2 : 1), 1>(edge);
-    t.tile[2][0][edge] = pick<S, K, T, Step, 1, P>(edge);
-    t.tile[2][1][edge] = pick<S, K, T, Step, 1, 1>(edge);
-  }
-  return t;
-}
-
-// As many sums as registers hold beside the weights; 7 pixels, because the
-// usual widths 7, 14, 28, 56 and 112 are multiples.
-template <typename S, int K, int Step>
-Tiles<S> tiles_for(int64_t width) {
-  constexpr int T = K == 3 ? 3 : 2;
-  if constexpr (kRegisters == 16) {
-    return tiles<S, K, 1, Step, 2, K == 7 ? 3 : 4>();
-  } else if (width % 7 == 0) {
-    return tiles<S, K, T, Step, 2, 7>();
-  } else {
-    return tiles<S, K, K == 7 ? 1 : T, Step, 2, 8>();
-  }
-}
 
 template <typename S>
 class Pixels {
@@ -376,6 +73,18 @@ class Pixels {
                            : c_.low[d];
     }
     p_.dilation0 = c_.dilation[0];
+    const int64_t rows = c_.kernel[1], columns = c_.kernel[2];
+    for (int64_t a = 0; a < c_.kernel[0]; ++a) {
+      for (int64_t k = 0; k < rows; ++k) {
+        for (int64_t t = 0; t < columns; ++t) {
+          place_.push_back((a * columns + t) * rows + k);
+          offset_.push_back(a * c_.w.s[0] + k * c_.w.s[1] + t * c_.w.s[2]);
+        }
+      }
+    }
+    if (backward) {
+      std::reverse(place_.begin(), place_.end());
+    }
   }
 
   void gather(void* workspace) const {
@@ -412,6 +121,21 @@ class Pixels {
     });
   }
 
+  void weight_grad(void* workspace) const {
+    A* sums = static_cast<A*>(workspace);
+    S* gw = static_cast<S*>(t_.w);
+    const int64_t taps = c_.taps();
+    const GradBands<S> bands = choose_bands();
+    const int64_t grain = 1 +
+        static_cast<int64_t>(kGrainWork * s_.units / (conv_flops(c_) / 2 + 1));
+    parallel_for(s_.units, grain, [&](int64_t begin, int64_t end) {
+      add_units(bands, begin, end, sums);
+      for (int64_t u = begin; u < end; ++u) {
+        write(u, sums + u * taps * L, gw + channel(u) * c_.w.n);
+      }
+    });
+  }
+
  private:
   // The last unit ends with the last channel.
   int64_t channel(int64_t unit) const {
@@ -434,18 +158,83 @@ class Pixels {
     }
   }
 
+  GradBands<S> choose_bands() const {
+    const int64_t width = p_.size[2];
+    const bool twice = p_.stride[2] == 2;
+    switch (p_.kernel[1]) {
+      case 3:
+        return twice ? grad_bands<S, 3, 2>(width) : grad_bands<S, 3, 1>(width);
+      case 5:
+        return twice ? grad_bands<S, 5, 2>(width) : grad_bands<S, 5, 1>(width);
+      default:
+        return twice ? grad_bands<S, 7, 2>(width) : grad_bands<S, 7, 1>(width);
+    }
+  }
+
+  // The sums of units first .. last - 1, all samples and bands in their order.
+  void add_units(
+      const GradBands<S>& bands,
+      int64_t first,
+      int64_t last,
+      A* sums) const {
+    const int64_t taps = c_.taps(), of_plane = c_.kernel[1] * c_.kernel[2];
+    const S* source = static_cast<const S*>(t_.x);
+    const S* gradient = static_cast<const S*>(t_.y);
+    std::fill(sums + first * taps * L, sums + last * taps * L, A(0));
+    const int64_t per_plane = ceil_div(p_.size[1], kGradRows);
+    for (int64_t i = 0; i < c_.batch * per_plane * p_.size[0]; ++i) {
+      const int64_t z = i % p_.size[0];
+      const int64_t y = i / p_.size[0] % per_plane * kGradRows;
+      const int64_t n = i / p_.size[0] / per_plane;
+      const GradBand<S> band = bands.band[p_.size[1] - y < kGradRows];
+      for (int64_t a = 0; a < c_.kernel[0]; ++a) {
+        const int64_t from = z * p_.stride[0] + a * p_.dilation0 - p_.low[0];
+        if (from < 0 || from >= p_.source_size[0]) {
+          continue;
+        }
+        const S* plane = source + n * c_.x.n + from * p_.source[0];
+        const S* gy = gradient + n * c_.y.n + z * p_.result[0];
+        for (int64_t u = first; u < last; ++u) {
+          band(
+              p_,
+              plane + channel(u),
+              gy + channel(u),
+              y,
+              sums + (u * taps + a * of_plane) * L);
+        }
+      }
+    }
+  }
+
+  // The sums of a unit to its weights; lanes of the unit before are left to it.
+  void write(int64_t unit, const A* sums, S* gw) const {
+    const int64_t taps = c_.taps(), own = unit * L - channel(unit);
+    if (!gapless(c_.w, c_.kernel)) {
+      for (int64_t i = 0; i < taps; ++i) {
+        for (int64_t l = own; l < L; ++l) {
+          gw[l * c_.w.n + offset_[i]] = S(sums[place_[i] * L + l]);
+        }
+      }
+      return;
+    }
+    for_vectors<L>(taps, [&](int64_t first, int count) {
+      Vec<A> v[L];
+      for (int i = 0; i < L; ++i) {
+        v[i] = i < count ? load(sums + place_[first + i] * L) : Vec<A>{};
+      }
+      transpose<A>(v);
+      for (int64_t l = own; l < L; ++l) {
+        store_lanes(gw + l * c_.w.n + first, v[l], count);
+      }
+    });
+  }
+
   // [unit][plane][column][row][lane], and the biases.
   void pack(A* to, A* bias) const {
     const S* w = static_cast<const S*>(t_.w);
     const S* b = static_cast<const S*>(t_.bias);
-    const bool backward = s_.pass == Pass::input_grad;
-    const int64_t taps = c_.taps(), k1 = c_.kernel[1], k2 = c_.kernel[2];
+    const int64_t taps = c_.taps();
     const bool dense = gapless(c_.w, c_.kernel);
-    // Where tap i, as they lie, goes.
-    const auto place = [&](int64_t i) {
-      i = backward ? taps - 1 - i : i;
-      return i / (k1 * k2) * k1 * k2 + i % k2 * k1 + i / k2 % k1;
-    };
     for (int64_t u = 0; u < s_.units; ++u, to += taps * L) {
       const int64_t c = channel(u);
       const S* from = w + c * c_.w.n;
@@ -453,16 +242,15 @@ class Pixels {
         for_vectors<L>(taps, [&](int64_t first, int count) {
           turn(from + first, c_.w.n, L, count, [&](int i, Vec<A> v) {
             if (i < count) {
-              store(to + place(first + i) * L, v);
+              store(to + place_[first + i] * L, v);
             }
           });
         });
       } else {
         for (int64_t i = 0; i < taps; ++i) {
-          const int64_t offset = i / (k1 * k2) * c_.w.s[0] +
-              i / k2 % k1 * c_.w.s[1] + i % k2 * c_.w.s[2];
+          A* tap = to + place_[i] * L;
           for (int l = 0; l < L; ++l) {
-            to[place(i) * L + l] = static_cast<A>(from[offset + l * c_.w.n]);
+            tap[l] = static_cast<A>(from[offset_[i] + l * c_.w.n]);
           }
         }
       }
@@ -522,13 +310,21 @@ class Pixels {
   const ConvProblem& c_;
   const ConvTensors& t_;
   PixelsProblem p_;
+  // Tap i, as weights lie: where it is packed, [plane][column][row], and where
+  // it lies in the weight of a channel.
+  std::vector<int64_t> place_, offset_;
 };
 
 } // namespace
 
 template <typename S>
 void run_pixels(const StripShape& s, const ConvTensors& t, void* workspace) {
-  Pixels<S>(s, t).gather(workspace);
+  const Pixels<S> pixels(s, t);
+  if (s.pass == Pass::weight_grad) {
+    pixels.weight_grad(workspace);
+  } else {
+    pixels.gather(workspace);
+  }
 }
 template void run_pixels<float>(const StripShape&, const ConvTensors&, void*);
 template void run_pixels<double>(const StripShape&, const ConvTensors&, void*);

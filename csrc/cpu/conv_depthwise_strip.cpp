@@ -129,14 +129,15 @@ bool worth_in_place(const StripShape& s) {
 bool pixels_fit(const StripShape& s) {
   const ConvProblem& p = s.p;
   const int64_t stride = p.stride[2];
-  const bool twice = stride == 2 && s.pass == Pass::forward &&
-      p.kernel[1] % 2 == 1 && p.kernel[1] <= 7;
+  const bool small = p.kernel[1] % 2 == 1 && p.kernel[1] <= 7;
   const bool fits = p.kernel[1] >= 3 && p.dilation[1] == 1 &&
-      p.dilation[2] == 1 && p.stride[1] == stride && (stride == 1 || twice) &&
-      (s.pass != Pass::input_grad || p.stride[0] == 1);
-  return fits && s.pass != Pass::weight_grad && s.mode == PaddingMode::zeros &&
-      !s.folds && p.in_group() == 1 && p.out_group() == 1 &&
-      p.groups >= s.lanes && p.x.c == 1 && p.y.c == 1;
+      p.dilation[2] == 1 && p.stride[1] == stride &&
+      (s.pass == Pass::input_grad ? stride == 1 && p.stride[0] == 1
+           : small                ? stride <= 2
+                                  : stride == 1 && s.pass == Pass::forward);
+  return fits && s.mode == PaddingMode::zeros && !s.folds &&
+      p.in_group() == 1 && p.out_group() == 1 && p.groups >= s.lanes &&
+      p.x.c == 1 && p.y.c == 1;
 }
 
 // Whether channels are worth bringing into the lanes.
