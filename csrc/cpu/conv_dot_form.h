@@ -21,8 +21,10 @@ struct DotForm {
     pairs = (red + 1) / 2;
     outer = p.kernel[0] * p.kernel[1] * (inner ? 1 : red);
     length = p.kernel[2] * (inner ? red : 1);
+    const int64_t run_steps = outer * ((length + 1) / 2);
+    // Of as many steps, runs are copied and channels are turned.
     run = fwd && p.dilation[2] == 1 && p.stride[2] <= p.kernel[2] &&
-        p.kernel[2] > 1 && outer * ((length + 1) / 2) < p.taps() * pairs;
+        p.kernel[2] > 1 && run_steps < p.taps() * pairs + (inner ? 0 : red % 2);
   }
   // Steps of the whole reduction that multiply two elements, and one.
   int64_t pair_steps(int64_t taps) const {
