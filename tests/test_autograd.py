@@ -374,3 +374,32 @@ def test_a_changed_weight_is_noticed() -> None:
     w.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("leaf", [True, False])
+def test_gradients_left_out_of_autograd_grad_are_not_computed(
+    leaf: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    for name in ("conv_input_grad", "conv_weight_grad", "channel_sum"):
+        function = getattr(rules, name)
+
+        def run(*inputs: Any, function: Any = function, name: str = name) -> Any:
+            ran.append(name)
+            return function(*inputs)
+
+        monkeypatch.setattr(rules, name, run)
+    x, w, b = (torch.randn(s, requires_grad=True) for s in ((1, 2, 5), (3, 2, 3), (3,)))
+    x, w, b = (t if leaf else t * 1 for t in (x, w, b))
+    wanted = {"conv_input_grad": x, "conv_weight_grad": w, "channel_sum": b}
+    for bias in (b, None):
+        y = tc.conv1d(x, w, bias)
+        for name, t in wanted.items():
+            if t is b and bias is None:
+                continue
+            ran.clear()
+            torch.autograd.grad(y.sum(), t, retain_graph=True)
+            assert ran == [name]
+    ran.clear()
+    y.sum().backward()
+    assert ran == ["conv_input_grad", "conv_weight_grad"]

@@ -17,6 +17,7 @@
 
 #ifndef TC_ISA
 #define TC_SELF "cpu/conv_depthwise_pixels.cpp"
+#define TC_WIDE_ONLY
 #include "cpu/foreach_isa.h"
 
 namespace torchconv {

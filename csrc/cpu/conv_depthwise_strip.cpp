@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "cpu/isa.h"
+
 namespace torchconv {
 namespace cpu {
 namespace {
@@ -125,7 +127,7 @@ bool worth_in_place(const StripShape& s) {
 }
 
 // Whether pixels can be read where they lie: channels_last and zero padding,
-// kernels that are not dilated within the plane.
+// kernels that are not dilated within the plane. Compiled for wide vectors only.
 bool pixels_fit(const StripShape& s) {
   const ConvProblem& p = s.p;
   const int64_t stride = p.stride[2];
@@ -137,7 +139,7 @@ bool pixels_fit(const StripShape& s) {
                                   : stride == 1 && s.pass == Pass::forward);
   return fits && s.mode == PaddingMode::zeros && !s.folds &&
       p.in_group() == 1 && p.out_group() == 1 && p.groups >= s.lanes &&
-      p.x.c == 1 && p.y.c == 1;
+      p.x.c == 1 && p.y.c == 1 && active_isa() != Isa::baseline;
 }
 
 // Whether channels are worth bringing into the lanes.

@@ -10,6 +10,8 @@
 namespace torchconv {
 namespace cpu {
 
+constexpr int64_t kMostWindows = 64; // of a sample
+
 struct PatchForm {
   bool takes = false;
   bool inner; // channels are innermost in a filter, and then in a window too
@@ -67,7 +69,11 @@ inline PatchForm patch_form(const ConvProblem& p, Pass pass, int64_t vector) {
   if (pass != Pass::forward) {
     f.takes = f.covers && f.in_place && whole;
   } else {
-    f.takes = f.covers ? f.n >= 4 * vector : p.taps() > 1 && f.n >= 16 * vector;
+    // Each filter is read once for all windows of a sample; where there are many
+    // (196 of ViT, 784 of ConvNeXt) packing it for tiles is soon paid back.
+    f.takes = f.covers
+        ? f.n >= 4 * vector
+        : p.taps() > 1 && p.out_pixels() <= kMostWindows && f.n >= 16 * vector;
   }
   return f;
 }

@@ -15,6 +15,10 @@
 //     }}}
 //     #endif
 //
+// A file with fast ways around a complete one may define TC_WIDE_ONLY before:
+// where there are vectors wider than the baseline's it is then not compiled for
+// the baseline, and must not be called there.
+//
 // TC_DISPATCH(fn) is the variant of fn for active_isa(). Only pointers and
 // plain structs may cross that call: vector types have different sizes on
 // either side. Templates named in TC_DISPATCH are instantiated explicitly at
@@ -33,6 +37,7 @@
 #error "define TC_SELF before including foreach_isa.h"
 #endif
 
+#if !defined(__x86_64__) || !defined(TC_WIDE_ONLY)
 #define TC_ISA baseline
 #define TC_VECTOR_BYTES 16
 #define TC_REGISTERS 16
@@ -40,6 +45,7 @@
 #undef TC_ISA
 #undef TC_VECTOR_BYTES
 #undef TC_REGISTERS
+#endif
 
 #if defined(__x86_64__)
 
@@ -72,12 +78,19 @@
 #undef TC_AVX512
 #pragma GCC pop_options
 
+#if defined(TC_WIDE_ONLY)
+#define TC_DISPATCH(...)                                           \
+  (::torchconv::cpu::active_isa() == ::torchconv::cpu::Isa::avx512 \
+       ? &::torchconv::cpu::avx512::__VA_ARGS__                    \
+       : &::torchconv::cpu::avx2::__VA_ARGS__)
+#else
 #define TC_DISPATCH(...)                                               \
   (::torchconv::cpu::active_isa() == ::torchconv::cpu::Isa::avx512     \
        ? &::torchconv::cpu::avx512::__VA_ARGS__                        \
        : ::torchconv::cpu::active_isa() == ::torchconv::cpu::Isa::avx2 \
        ? &::torchconv::cpu::avx2::__VA_ARGS__                          \
        : &::torchconv::cpu::baseline::__VA_ARGS__)
+#endif
 
 #else
 

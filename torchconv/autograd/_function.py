@@ -33,6 +33,7 @@ _BelowAutograd = torch._C._AutoDispatchBelowAutograd
 _any_requires_grad = torch._C._any_requires_grad
 _allow_single_level = autograd_function.enable_single_level_autograd_function  # type: ignore[attr-defined]
 _after_autograd = torch._C._after_autograd_keyset
+_will_execute = torch._C._will_engine_execute_node
 _functorch_active = torch._C._are_functorch_transforms_active
 
 Tensors = tuple[Tensor | None, ...]
@@ -149,13 +150,18 @@ def differentiable(
             ctx.mark_non_differentiable(*(output[i] for i in rule.integer_outputs))
         return saved
 
-    def backward(ctx: Any, *grads: Tensor | None) -> Tensors:
-        needs = ctx.needs_input_grad
-        others = (None,) * (len(needs) - n)
-        if grads[0] is None:
+    def gradients(ctx: Any, needs: Needs, grad: Tensor | None) -> Tensors:
+        others = (None,) * (len(ctx.needs_input_grad) - n)
+        if grad is None:
             return (None,) * n + others
         saved = ctx.saved_tensors
-        return rule.backward(needs[:n], saved, ctx.sizes, ctx.args, grads[0]) + others
+        return rule.backward(needs, saved, ctx.sizes, ctx.args, grad) + others
+
+    def level_backward(ctx: Any, *grads: Tensor | None) -> Tensors:
+        return gradients(ctx, ctx.needs_input_grad[:n], grads[0])
+
+    def eager_backward(ctx: Any, *grads: Tensor | None) -> Tensors:
+        return gradients(ctx, _wanted(ctx, ctx.needs_input_grad[:n]), grads[0])
 
     def jvp(ctx: Any, *tangents: Any) -> Any:
         tangent = rule.jvp(ctx.saved_tensors, ctx.args, tangents[:n])
@@ -185,14 +191,17 @@ def differentiable(
     eager_function: Any = type(
         f"{name}_eager",
         (Function,),
-        {"forward": staticmethod(eager_forward), "backward": staticmethod(backward)},
+        {
+            "forward": staticmethod(eager_forward),
+            "backward": staticmethod(eager_backward),
+        },
     )
     level: Any = type(
         f"{name}_level",
         (_SingleLevelFunction,),
         {
             "forward": staticmethod(level_forward),
-            "backward": staticmethod(backward),
+            "backward": staticmethod(level_backward),
             "jvp": staticmethod(jvp),
         },
     )
@@ -219,6 +228,31 @@ def differentiable(
     call.__name__ = call.__qualname__ = name
     rule.call = call
     return call
+
+
+def _wanted(ctx: Any, needs: Needs) -> Needs:
+    """Which of the gradients that could be asked for the running backward pass uses.
+
+    torch.autograd.grad(y, x) leaves that of a weight out, although it requires one. torch's
+    own operators see that; a Function's needs_input_grad does not tell.
+    """
+    if sum(needs) < 2:
+        return needs
+    nodes = iter(ctx.next_functions)  # one for each argument that is a tensor
+    return tuple(
+        size is not None and _executes(next(nodes)[0]) and need
+        for size, need in zip(ctx.sizes, needs)
+    )
+
+
+def _executes(node: Any) -> bool:
+    if node is None:
+        return False
+    try:
+        return _will_execute(node)
+    except RuntimeError:
+        # A leaf whose gradient autograd.grad asks for, says torch by this error.
+        return True
 
 
 def transforms_active() -> bool:
