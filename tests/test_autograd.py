@@ -389,7 +389,8 @@ def test_gradients_left_out_of_autograd_grad_are_not_computed(
             return function(*inputs)
 
         monkeypatch.setattr(rules, name, run)
-    x, w, b = (torch.randn(s, requires_grad=True) for s in ((1, 2, 5), (3, 2, 3), (3,)))
+    sizes = (1, 8, 999), (64, 8, 9), (64,)
+    x, w, b = (torch.randn(s, requires_grad=True) for s in sizes)
     x, w, b = (t if leaf else t * 1 for t in (x, w, b))
     wanted = {"conv_input_grad": x, "conv_weight_grad": w, "channel_sum": b}
     for bias in (b, None):
@@ -403,3 +404,15 @@ def test_gradients_left_out_of_autograd_grad_are_not_computed(
     ran.clear()
     y.sum().backward()
     assert ran == ["conv_input_grad", "conv_weight_grad"]
+
+
+def test_backward_of_a_node_run_by_hand() -> None:
+    sizes = (1, 8, 999), (64, 8, 9), (64,)
+    x, w, b = (torch.randn(s, requires_grad=True) for s in sizes)
+    y, found = tc.conv1d(x, w, b), []
+    node: Any = y.grad_fn
+    z = torch.randn(3, requires_grad=True)
+    u = z * 2
+    u.register_hook(lambda grad: found.extend(node.apply(torch.ones_like(y))[:3]))
+    u.sum().backward()
+    assert [g.shape for g in found] == [x.shape, w.shape, b.shape]

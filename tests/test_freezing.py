@@ -9,6 +9,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.func import vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils import parametrize
 
 import torchconv
 from torchconv import _ops, _prepared
@@ -149,8 +152,7 @@ def test_the_old_parameter_is_without_effect(how: str) -> None:
     assert torch.equal(layer(x), expected)
     assert torch.equal(layer.weight, weight)
     torchconv.unfreeze(layer)
-    assert layer.weight is parameter
-    assert torch.equal(layer.weight, weight)
+    assert layer.weight is parameter  # as it is by now
 
 
 @torch.no_grad()
@@ -171,6 +173,11 @@ def test_what_would_change_the_weight_is_refused() -> None:
         layer.load_state_dict(state)
     with pytest.raises(RuntimeError, match="frozen"):
         layer.weight = nn.Parameter(torch.zeros(36, 20, 3, 3))
+    with pytest.raises(RuntimeError, match="frozen"):
+        layer.reset_parameters()
+    layer.load_state_dict({"bias": state["bias"]}, strict=False)
+    with pytest.raises(RuntimeError, match="Missing"):
+        layer.load_state_dict({"bias": state["bias"]})
     torchconv.unfreeze(layer)
     assert list(layer.state_dict()) == ["weight", "bias"]
     layer.load_state_dict(state)
@@ -202,15 +209,55 @@ def test_other_dtype() -> None:
     assert torch.equal(layer(x.double()), y)
 
 
-def test_gradient_of_the_input() -> None:
+@pytest.mark.parametrize("inference", [False, True])
+def test_gradient_of_the_input(inference: bool) -> None:
     layer, x = conv(), torch.randn(1, 20, 8, 8, requires_grad=True)
     grad = torch.randn(1, 36, 8, 8)
     (expected,) = torch.autograd.grad(layer(x), x, grad)
-    torchconv.freeze(layer)
+    with torch.inference_mode(inference):
+        torchconv.freeze(layer)
     y = layer(x)
     assert y.requires_grad
     (found,) = torch.autograd.grad(y, x, grad)
     assert torch.equal(found, expected)
+
+
+def test_a_graph_from_before() -> None:
+    layer, x = conv(), torch.randn(1, 20, 8, 8, requires_grad=True)
+    y = layer(x).sum()
+    torchconv.unfreeze(torchconv.freeze(layer))
+    y.backward()
+    assert layer.weight.grad is not None
+    torchconv.freeze(layer).to(torch.bfloat16)
+    torchconv.unfreeze(layer)
+    assert layer.weight.dtype == layer.weight.grad.dtype == torch.bfloat16
+
+
+def test_traced() -> None:
+    layer, x = torchconv.freeze(conv()), torch.randn(1, 20, 8, 8)
+    expected = layer(x)
+    assert torch.equal(make_fx(layer)(x)(x), expected)
+    assert torch.equal(vmap(layer)(x[None])[0], expected)
+    with torch.no_grad():
+        assert torch.equal(torch.jit.trace(layer, x)(x), expected)
+
+
+def test_a_parametrization_since() -> None:
+    class Double(nn.Module):
+        def forward(self, bias: torch.Tensor) -> torch.Tensor:
+            return bias * 2
+
+    layer, x = torchconv.freeze(conv()), torch.randn(1, 20, 8, 8)
+    layer(x)
+    parametrize.register_parametrization(layer, "bias", Double())
+    y = layer(x)
+    assert torch.equal(copy.deepcopy(layer)(x), y)
+    with pytest.raises(RuntimeError, match="parametrization"):
+        torchconv.unfreeze(layer)
+    assert torch.equal(layer(x), y)
+    parametrize.remove_parametrizations(layer, "bias")
+    torchconv.unfreeze(layer)
+    assert isinstance(layer.weight, nn.Parameter)
 
 
 @torch.no_grad()

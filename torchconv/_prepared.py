@@ -51,9 +51,14 @@ class FrozenWeight(Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
+    of: Tensor
+    """The tensor that this is a view of."""
     packed: dict[int, Args]
     """The calls prepared for this weight alone, by the number of those prepared for all
     weights of its size."""
+
+    def __deepcopy__(self, memo: Any) -> None:
+        """Packed forms are not copied, but made again."""
 
 
 @lru_cache(maxsize=_KEPT)
@@ -100,8 +105,8 @@ def _packed(pass_name: str, first: Tensor, weight: FrozenWeight, args: Args) -> 
     """args, prepared for weight alone and with its packed form."""
     kept = weight.packed.get(args.id)
     if kept is None:
-        while len(weight.packed) >= _PACKED:
-            del weight.packed[next(iter(weight.packed))]
+        for oldest in list(weight.packed)[: 1 - _PACKED]:
+            weight.packed.pop(oldest, None)
         own = prepare.__wrapped__(
             pass_name,
             first.shape,

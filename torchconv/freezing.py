@@ -27,6 +27,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from ._prepared import FrozenWeight
+from .autograd import transforms_active
 from .nn._conv_base import ConvBase, ConvTransposeBase
 
 __all__ = ["freeze", "unfreeze"]
@@ -34,6 +35,8 @@ __all__ = ["freeze", "unfreeze"]
 AnyModule = TypeVar("AnyModule", bound=Module)
 
 _is_compiling = torch.compiler.is_compiling
+_is_tracing = torch._C._is_tracing
+_dispatch_modes = torch._C._len_torch_dispatch_stack
 
 # What a frozen layer runs instead; a layer that replaced one computes its own.
 _COMPUTED_BY = {
@@ -53,13 +56,13 @@ def freeze(
     :func:`convert`) on the CPU; left are those with a parametrization such as weight_norm
     and subclasses with a computation of their own. Results are bitwise those of the same
     layer unfrozen. Packed forms are made at the first call for a size of input, and kept
-    for the last eight; ``explain`` tells their algorithm. Gradients of the input work as
-    before.
+    for eight sizes; a ninth takes the place of the oldest. Calls that record a graph for
+    the input's gradient, and compiled ones, compute as before.
 
     A frozen layer's weight is what it was at this call, whatever happens to the tensor
     that was its parameter. `weight` reads as a copy, and is in the state_dict but not
-    among the parameters; setting it and load_state_dict raise RuntimeError. The bias stays
-    a parameter. Moving the model to another dtype or device moves the weight too.
+    among the parameters; setting, resetting and loading it raise RuntimeError. The bias
+    stays a parameter. Moving the model to another dtype or device moves the weight too.
 
     Memory: the copy, and for each size of input once more as much, where "direct" or "dot"
     computes; other algorithms read weights as they are.
@@ -77,43 +80,44 @@ def freeze(
     """
     for name, module in _named_modules(model):
         if _can_freeze(module) and (filter is None or filter(name, module)):
-            parameter = module._parameters.pop("weight")
+            parameter = module._parameters["weight"]
             assert parameter is not None
-            module.__dict__["_thawed"] = parameter
-            module.__dict__["_frozen"] = parameter.detach().clone()
-            module.__class__ = _frozen_class(type(module))
+            kind = _frozen_class(type(module))
+            with torch.inference_mode(False):
+                weight = parameter.detach().clone()
+            module.__class__ = kind
+            vars(module).update(
+                _frozen=weight, _thawed=module._parameters.pop("weight")
+            )
     return model
 
 
 def unfreeze(model: AnyModule) -> AnyModule:
     """Gives the layers that :func:`freeze` took their parameters back, in place.
 
-    The parameter is the object it was, with the value that the frozen layer computed with.
+    The parameters are the objects they were, with the values that they have now.
 
     Returns:
         The same model.
 
     Raises:
         TypeError: model is not a torch.nn.Module.
+        RuntimeError: a frozen layer was given a parametrization since.
     """
-    for _, module in _named_modules(model):
+    for name, module in _named_modules(model):
         if isinstance(module, _Frozen):
-            parameter, weight = module._thawed, module._frozen
-            for name in ("_thawed", "_frozen", "_view"):
-                module.__dict__.pop(name, None)
-            module.__class__ = type(module).__bases__[1]
-            with torch.no_grad():
-                if (
-                    parameter.dtype == weight.dtype
-                    and parameter.device == weight.device
-                ):
-                    parameter.copy_(weight)
-                else:
-                    parameter.data = weight
-            # First, as torch.nn's constructor has it.
-            others = {**module._parameters}
-            module._parameters.clear()
-            module._parameters.update({"weight": parameter, **others})
+            kind = _thawed_class(type(module))
+            if kind is None:
+                raise RuntimeError(
+                    f"{name or 'the model'} has a parametrization, which must be removed "
+                    "before its weight is unfrozen"
+                )
+            module.__class__ = kind  # type: ignore[assignment]
+            state = vars(module)
+            # The weight first, as torch.nn's constructor has it.
+            module._parameters = {"weight": state.pop("_thawed"), **module._parameters}
+            state.pop("_frozen")
+            state.pop("_view", None)
     return model
 
 
@@ -156,14 +160,23 @@ class _Frozen(Module):
     def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The convolution, as the layer's class has it."""
         layer: Any = self
-        if _is_compiling():
-            return layer._conv_forward(input, self._frozen, layer.bias, *args, **kwargs)
-        view = self.__dict__.get("_view")
-        if view is None:
-            view = self._frozen.as_subclass(FrozenWeight)
-            view.packed = {}
-            self.__dict__["_view"] = view
-        return layer._conv_forward(input, view, layer.bias, *args, **kwargs)
+        weight = self._frozen
+        # Packed for plain eager calls only. Whoever looks into calls, and graphs, which
+        # save the weight where the input's gradient is wanted, get an ordinary tensor.
+        if not (
+            _is_compiling()
+            or _dispatch_modes()
+            or _is_tracing()
+            or transforms_active()
+            or getattr(input, "requires_grad", False)
+        ):
+            view = vars(self).get("_view")
+            if view is None or view.of is not weight:
+                view = weight.as_subclass(FrozenWeight)
+                view.of, view.packed = weight, {}
+                vars(self)["_view"] = view
+            weight = view
+        return layer._conv_forward(input, weight, layer.bias, *args, **kwargs)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, frozen"
@@ -176,10 +189,22 @@ class _Frozen(Module):
         super().__setattr__(name, value)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Any:
-        self.__dict__.pop("_view", None)
         with torch.no_grad():
-            self.__dict__["_frozen"] = fn(self._frozen)
-        return super()._apply(fn, *args, **kwargs)
+            weight = fn(self._frozen)
+        # As a parameter, for its gradient's sake.
+        self._parameters["weight"] = self._thawed
+        try:
+            super()._apply(fn, *args, **kwargs)
+        finally:
+            thawed = self._parameters.pop("weight")
+            vars(self).update(_frozen=weight, _thawed=thawed)
+        return self
+
+    def reset_parameters(self) -> None:
+        """Refused."""
+        raise RuntimeError(
+            "the weight of a frozen layer can't be reset; torchconv.unfreeze(model) first"
+        )
 
     def _save_to_state_dict(
         self, destination: Any, prefix: str, keep_vars: bool
@@ -197,18 +222,32 @@ class _Frozen(Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        error_msgs.append(
-            f"the layer of {prefix}weight is frozen; torchconv.unfreeze(model) first"
+        if f"{prefix}weight" in state_dict:
+            error_msgs.append(
+                f"the layer of {prefix}weight is frozen; torchconv.unfreeze(model) first"
+            )
+            return
+        if strict:
+            missing_keys.append(f"{prefix}weight")
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        state.pop("_view", None)
-        return state
-
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # Of the class that pickle finds under the name; packed forms are made anew.
-        return _new_frozen, (type(self).__bases__[1],), self.__getstate__()
+        kind = _thawed_class(type(self))
+        if kind is None:
+            return super().__reduce_ex__(protocol)
+        getstate = getattr(super(), "__getstate__", None)  # object has it since 3.11
+        state = dict(vars(self) if getstate is None else getstate())
+        state.pop("_view", None)  # packed forms are made anew
+        # Of the class that pickle finds under the name.
+        return _new_frozen, (kind,), state
 
 
 _classes: dict[type[Module], type[Module]] = {}
@@ -220,6 +259,12 @@ def _frozen_class(kind: type[Module]) -> type[Module]:
         members = {"__module__": kind.__module__}
         _classes[kind] = type(kind.__name__, (_Frozen, kind), members)
     return _classes[kind]
+
+
+def _thawed_class(kind: type[Module]) -> type[Module] | None:
+    """The class that a frozen layer's was made of; None for those derived from it."""
+    base = kind.__bases__[-1]
+    return base if _classes.get(base) is kind else None
 
 
 def _new_frozen(kind: type[Module]) -> Module:

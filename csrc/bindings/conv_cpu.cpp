@@ -43,11 +43,15 @@ Tensor run_on_cpu(
       return *tuned;
     }
   }
-  const bool holds = known != nullptr && known->holds();
-  const ConvChoice choice =
-      holds ? *known : choose_on_cpu(call.p, call.pass, call.algorithm);
+  const ConvChoice choice = known != nullptr && known->holds()
+      ? *known
+      : choose_on_cpu(call.p, call.pass, call.algorithm);
   ConvTensors t = call.t;
-  t.packed = holds ? packed : nullptr;
+  // Packing does not depend on the threads.
+  if (known != nullptr && known->isa == choice.isa &&
+      known->algorithm == choice.algorithm) {
+    t.packed = packed;
+  }
   if (choice.workspace == 0) {
     choice.algorithm->run(p, call.pass, t, nullptr);
     return call.result;

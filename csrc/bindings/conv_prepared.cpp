@@ -140,7 +140,7 @@ int64_t conv_pack(const Tensor& weight, int64_t id) {
   PreparedCall c = *find(id);
   check(weight, c.second, c.dtype, "weight");
   const ConvPacking* packing = c.choice.algorithm->packing;
-  if (c.pass == Pass::weight_grad || packing == nullptr ||
+  if (c.pass == Pass::weight_grad || packing == nullptr || !c.choice.holds() ||
       !take_strides(weight, second_strides(&c.p, c.pass))) {
     return 0;
   }

@@ -36,6 +36,9 @@ _after_autograd = torch._C._after_autograd_keyset
 _will_execute = torch._C._will_engine_execute_node
 _functorch_active = torch._C._are_functorch_transforms_active
 
+# Of the first two tensors' elements, the product.
+_WORTH_ASKING = 10_000_000
+
 Tensors = tuple[Tensor | None, ...]
 Dims = tuple[int | None, ...]
 Needs = tuple[bool, ...]
@@ -234,15 +237,19 @@ def _wanted(ctx: Any, needs: Needs) -> Needs:
     """Which of the gradients that could be asked for the running backward pass uses.
 
     torch.autograd.grad(y, x) leaves that of a weight out, although it requires one. torch's
-    own operators see that; a Function's needs_input_grad does not tell.
+    own operators see that; a Function's needs_input_grad does not tell. Asking takes up to
+    25 us for each, more than the gradients of a small layer.
     """
-    if sum(needs) < 2:
+    sizes = ctx.sizes
+    if sum(needs) < 2 or sizes[0].numel() * sizes[1].numel() < _WORTH_ASKING:
         return needs
     nodes = iter(ctx.next_functions)  # one for each argument that is a tensor
-    return tuple(
+    wanted = tuple(
         size is not None and _executes(next(nodes)[0]) and need
-        for size, need in zip(ctx.sizes, needs)
+        for size, need in zip(sizes, needs)
     )
+    # None at all: somebody runs this node by hand within another pass.
+    return wanted if any(wanted) else needs
 
 
 def _executes(node: Any) -> bool:
