@@ -180,3 +180,27 @@ def test_the_choice_does_not_depend_on_the_batch(problem: shapes.Conv) -> None:
             names = [plan.chosen and plan.chosen.name for plan in plans]
             chosen.add(tuple(names[:2]))
         assert len(chosen) == 1, f"{chosen} on {isa}"
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "direct", "im2col"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_samples_and_several_threads(algorithm: str, dtype: torch.dtype) -> None:
+    w = torch.randn(16, 16, 3, 3, dtype=dtype, requires_grad=True)
+    x = torch.randn(0, 16, 8, 8, dtype=dtype, requires_grad=True)
+    with threads(2), torchconv.algorithm(algorithm):
+        for groups in (1, 16):
+            for stride in (1, 2):
+                kernel = w[:, : 16 // groups]
+                y = TF.conv2d(x, kernel, stride=stride, groups=groups)
+                gx, gw = torch.autograd.grad(y.sum(), (x, kernel))
+                assert gx.shape == x.shape and not gw.any()
+                assert TF.conv_transpose2d(x, kernel, stride=stride).shape[0] == 0
+
+
+def test_sum_of_an_expanded_gradient() -> None:
+    bias = torch.zeros(3, requires_grad=True)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(2, 1, 300, 200).to(memory_format=memory_format)
+        y = TF.conv2d(x, torch.randn(3, 1, 1, 1), bias)
+        (grad,) = torch.autograd.grad(y.sum() * 0.3, bias)
+        torch.testing.assert_close(grad, torch.full((3,), 36000.0), rtol=2e-7, atol=0)

@@ -454,3 +454,13 @@ def test_channel_sum(nd: int) -> None:
             for how, view in layouts(x).items():
                 found = ops.channel_sum(view)
                 assert_same(found, x.flatten(2).sum((0, 2)).to(dtype), how)
+
+
+@pytest.mark.parametrize("indices", [False, True])
+def test_columns_that_no_window_sees(indices: bool) -> None:
+    """Dilation puts every tap of a row beside the input."""
+    x = torch.randn(1, 8, 6, 2).to(memory_format=torch.channels_last).requires_grad_()
+    y = TF.max_pool2d(x, (1, 2), 1, (0, 1), (1, 3), return_indices=indices)
+    y = y[0] if indices else y
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    assert not grad.any()

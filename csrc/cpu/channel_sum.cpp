@@ -69,8 +69,22 @@ acc_t<S> row_sum(const S* x, int64_t n) {
 } // namespace
 
 template <typename S>
-void channel_sum_kernel(const ChannelSum& p, const void* xv, void* outv) {
+void channel_sum_kernel(const ChannelSum& given, const void* xv, void* outv) {
   using A = acc_t<S>;
+  // Expanded gradients (of a mean) hold one value many times: it is multiplied,
+  // since rounding errors of equal additions do not cancel.
+  ChannelSum p = given;
+  A times = 1;
+  const auto collapse = [&](int64_t& size, int64_t stride) {
+    if (stride == 0 && size > 1) {
+      times *= static_cast<A>(size);
+      size = 1;
+    }
+  };
+  collapse(p.batch, p.stride_n);
+  for (int d = 0; d < 3; ++d) {
+    collapse(p.size[d], p.stride[d]);
+  }
   constexpr int L = kLanes<A>;
   const S* x = static_cast<const S*>(xv);
   S* out = static_cast<S*>(outv);
@@ -96,7 +110,7 @@ void channel_sum_kernel(const ChannelSum& p, const void* xv, void* outv) {
             }
           }
         }
-        store_as_partial(out + b * L, total, n);
+        store_as_partial(out + b * L, total * broadcast(times), n);
       }
     });
     return;
@@ -132,7 +146,7 @@ void channel_sum_kernel(const ChannelSum& p, const void* xv, void* outv) {
           }
         }
       }
-      out[c] = S(total);
+      out[c] = S(total * times);
     }
   });
 }

@@ -72,8 +72,8 @@ struct RowsJob {
     for (int d = 0; d < 3; ++d) {
       blocks[d] = (run[d].count + block[d] - 1) / block[d];
     }
-    const int64_t cells =
-        v.p.batch * v.p.groups * blocks[0] * blocks[1] * blocks[2];
+    const int64_t cells = std::max<int64_t>(
+        1, v.p.batch * v.p.groups * blocks[0] * blocks[1] * blocks[2]);
     chunks = cells >= 2 * threads || threads == 1
         ? 1
         : std::min<int64_t>(

@@ -94,7 +94,8 @@ struct StripJob {
     // through memory, and strips are packed again for each block of columns.
     private_panels = whole == nullptr && few_pixels(v, taps, cut) &&
         v.p.groups * cut.blocks >= threads;
-    const int64_t cells = v.p.batch * v.p.groups * block_count();
+    const int64_t cells =
+        std::max<int64_t>(1, v.p.batch * v.p.groups * block_count());
     chunks = cells >= 2 * threads || threads == 1
         ? 1
         : std::min(cut.blocks, (2 * threads + cells - 1) / cells);

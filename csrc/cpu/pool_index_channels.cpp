@@ -225,7 +225,8 @@ class PixelGrads {
       }
       first_[iw + 1] = static_cast<int64_t>(columns_.size());
     }
-    most_ = depth_.most() * height_.most() * width.most();
+    most_lines_ = depth_.most() * height_.most();
+    most_ = most_lines_ * width.most(); // 0 where columns lie in no window
   }
 
   int64_t rows() const {
@@ -233,7 +234,7 @@ class PixelGrads {
   }
 
   void some(int64_t begin, int64_t end) const {
-    std::vector<Source> lines(most_), sources(most_);
+    std::vector<Source> lines(most_lines_), sources(most_);
     for (int64_t r = begin; r < end; ++r) {
       const int64_t ih = r % p_.in[1];
       const int64_t id = r / p_.in[1] % p_.in[0];
@@ -400,7 +401,7 @@ class PixelGrads {
   const PoolSources depth_, height_;
   std::vector<Column> columns_; // of position i: first_[i] and on
   std::vector<int64_t> first_;
-  int64_t most_; // sources of one position
+  int64_t most_lines_, most_; // sources of one position
 };
 
 } // namespace
