@@ -50,28 +50,24 @@ from .max_pooling import (
     max_unpool3d,
 )
 from .maxout import maxout
+from .picked_pooling import (
+    median_pool1d,
+    median_pool2d,
+    median_pool3d,
+    stochastic_pool1d,
+    stochastic_pool2d,
+    stochastic_pool3d,
+)
 from .soft_pooling import (
-    blur_pool1d,
-    blur_pool2d,
-    blur_pool3d,
     learned_lp_pool1d,
     learned_lp_pool2d,
     learned_lp_pool3d,
     lse_pool1d,
     lse_pool2d,
     lse_pool3d,
-    masked_avg_pool1d,
-    masked_avg_pool2d,
-    masked_avg_pool3d,
-    median_pool1d,
-    median_pool2d,
-    median_pool3d,
     mixed_pool1d,
     mixed_pool2d,
     mixed_pool3d,
-    stochastic_pool1d,
-    stochastic_pool2d,
-    stochastic_pool3d,
 )
 from .tiled import (
     locally_connected1d,
@@ -80,6 +76,14 @@ from .tiled import (
     tiled_conv1d,
     tiled_conv2d,
     tiled_conv3d,
+)
+from .weighted_pooling import (
+    blur_pool1d,
+    blur_pool2d,
+    blur_pool3d,
+    masked_avg_pool1d,
+    masked_avg_pool2d,
+    masked_avg_pool3d,
 )
 
 __all__ = [

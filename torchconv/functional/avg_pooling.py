@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -225,3 +226,7 @@ def lp_pool3d(
         stride,
         ceil_mode,
     )
+
+
+# By the number of spatial dimensions.
+AVG_POOL: dict[int, Any] = {1: avg_pool1d, 2: avg_pool2d, 3: avg_pool3d}

@@ -9,25 +9,27 @@ import torch
 from torch import Tensor
 
 from .._args import shape_text
-from . import soft_pooling
-from .avg_pooling import (
-    avg_pool1d,
-    avg_pool2d,
-    avg_pool3d,
-    lp_pool1d,
-    lp_pool2d,
-    lp_pool3d,
+from .avg_pooling import AVG_POOL, lp_pool1d, lp_pool2d, lp_pool3d
+from .max_pooling import MAX_POOL
+from .picked_pooling import stochastic_pool1d, stochastic_pool2d, stochastic_pool3d
+from .soft_pooling import (
+    learned_lp_pool1d,
+    learned_lp_pool2d,
+    learned_lp_pool3d,
+    mixed_pool1d,
+    mixed_pool2d,
+    mixed_pool3d,
 )
-from .max_pooling import max_pool1d, max_pool2d, max_pool3d
+from .weighted_pooling import masked_avg_pool1d, masked_avg_pool2d, masked_avg_pool3d
 
-_POOLS: dict[str, tuple[Any, Any, Any]] = {
-    "max": (max_pool1d, max_pool2d, max_pool3d),
-    "avg": (avg_pool1d, avg_pool2d, avg_pool3d),
-    "lp": (lp_pool1d, lp_pool2d, lp_pool3d),
-    **{
-        kind: tuple(getattr(soft_pooling, f"{kind}_pool{nd}d") for nd in (1, 2, 3))
-        for kind in ("mixed", "learned_lp", "masked_avg", "stochastic")
-    },
+_POOLS: dict[str, dict[int, Any]] = {
+    "max": MAX_POOL,
+    "avg": AVG_POOL,
+    "lp": {1: lp_pool1d, 2: lp_pool2d, 3: lp_pool3d},
+    "mixed": {1: mixed_pool1d, 2: mixed_pool2d, 3: mixed_pool3d},
+    "learned_lp": {1: learned_lp_pool1d, 2: learned_lp_pool2d, 3: learned_lp_pool3d},
+    "masked_avg": {1: masked_avg_pool1d, 2: masked_avg_pool2d, 3: masked_avg_pool3d},
+    "stochastic": {1: stochastic_pool1d, 2: stochastic_pool2d, 3: stochastic_pool3d},
 }
 GLOBAL_POOLINGS = (*_POOLS, "lse", "median")
 # Whose second argument is not the kernel.
@@ -72,7 +74,7 @@ def global_pool(input: Tensor, kind: str = "avg", **options: Any) -> Tensor:
     if kind == "median":
         _no_more("median", options)
         return input.flatten(2).median(-1, keepdim=True).values.unflatten(-1, ones)
-    pool, window = _POOLS[kind][nd - 1], tuple(input.shape[2:])
+    pool, window = _POOLS[kind][nd], tuple(input.shape[2:])
     if kind in _NORMS:
         return pool(input, options.pop("norm_type"), window, **options)
     return pool(input, window, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -455,3 +456,7 @@ def max_unpool3d(
         padding,
         output_size,
     )
+
+
+# By the number of spatial dimensions.
+MAX_POOL: dict[int, Any] = {1: max_pool1d, 2: max_pool2d, 3: max_pool3d}
