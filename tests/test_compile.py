@@ -325,6 +325,25 @@ def test_export() -> None:
         torch.testing.assert_close(program.module()(larger), model(larger))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_jit_traces_layers_whose_parameters_want_gradients() -> None:
+    # trace runs the module with gradients and once more without, and compares the graphs.
+    nn = torchconv.nn
+    model = torch.nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.AvgPool2d(2))
+    x = torch.randn(2, 3, 12, 12, requires_grad=True)
+    traced = torch.jit.trace(model, x)
+    names = {n.kind() for n in traced.inlined_graph.nodes()}
+    assert {"torchconv::conv_forward", "torchconv::avg_pool"} <= names
+    y, expected = traced(x), model(x)
+    torch.testing.assert_close(y, expected)
+    inputs = [x, *model.parameters()]
+    for got, want in zip(
+        torch.autograd.grad(y.sum(), inputs),
+        torch.autograd.grad(expected.sum(), inputs),
+    ):
+        torch.testing.assert_close(got, want)
+
+
 def test_fx_traces_a_model_symbolically() -> None:
     """Functions take part in torch's function overrides."""
     traced = torch.fx.symbolic_trace(lambda x, w: tc.max_pool2d(tc.conv2d(x, w), 2))

@@ -29,6 +29,7 @@ _library = torch.library.Library("torchconv", "IMPL")
 
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
+_is_tracing = torch._C._is_tracing
 _BelowAutograd = torch._C._AutoDispatchBelowAutograd
 _any_requires_grad = torch._C._any_requires_grad
 _allow_single_level = autograd_function.enable_single_level_autograd_function  # type: ignore[attr-defined]
@@ -222,7 +223,8 @@ def differentiable(
     torch.library.register_vmap(op, vmap, lib=_library)
 
     def call(*inputs: Any) -> Result:
-        if _is_compiling() or transforms_active():
+        # Graphs hold the operator, not a Python function.
+        if _is_compiling() or transforms_active() or _is_tracing():
             return op(*inputs[:n], *inputs[n])
         if _is_grad_enabled() and _any_requires_grad(*inputs[:n]):
             return apply_eager(*inputs)

@@ -33,14 +33,14 @@ _autocast_on = torch._C._is_any_autocast_enabled
 def wants_codes(x: Tensor) -> bool:
     """Whether a derivative may be asked for, so that positions must be kept.
 
-    An exported program is for inference; should it be differentiated all the same, the
-    pooling's derivative rule finds the positions again.
+    An exported or traced program is for inference; should it be differentiated all the
+    same, the pooling's derivative rule finds the positions again.
     """
     if torch.compiler.is_compiling():
         wanted = torch.is_grad_enabled() and x.requires_grad
         return wanted and not torch.compiler.is_exporting()
     if torch.is_grad_enabled() and x.requires_grad:
-        return True
+        return not torch._C._is_tracing()
     return autograd.transforms_active()
 
 
