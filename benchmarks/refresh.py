@@ -29,13 +29,18 @@ PROGRAM = "python -m benchmarks"
 _POOLS_TOO = "--suite conv pooling --layout both --max-gib 0.5"
 _CONVS = "--suite conv --layout both --max-gib 0.5"
 SELECTIONS = {
-    "cpu_float32": (f"run {_POOLS_TOO} --cache warm --max-gflop 8", 4.6),
+    "cpu_float32": (f"run {_POOLS_TOO} --cache warm --max-gflop 8", 4.0),
     "cpu_float32_cold": (
         f"run {_POOLS_TOO} --cache cold --pass fwd --max-gflop 4",
-        1.7,
+        1.4,
     ),
-    "cpu_float64": (f"run {_CONVS} --cache warm --dtype float64 --max-gflop 1", 1.0),
-    "cpu_bfloat16": (f"run {_CONVS} --cache warm --dtype bfloat16 --max-gflop 2", 1.2),
+    # Is the ratio that of one thread?
+    "cpu_float32_2threads": (
+        f"run {_POOLS_TOO} --cache warm --max-gflop 1 --threads 2",
+        2.0,
+    ),
+    "cpu_float64": (f"run {_CONVS} --cache warm --dtype float64 --max-gflop 1", 0.8),
+    "cpu_bfloat16": (f"run {_CONVS} --cache warm --dtype bfloat16 --max-gflop 2", 0.9),
     "regret": (f"regret {_CONVS} --max-gflop 1", 0.9),
     "overhead": ("overhead", 0.2),
     "freeze": ("freeze --dtype float32 bfloat16", 0.2),
@@ -87,6 +92,12 @@ def readme_table(results: Path) -> str:
                 if any(name in row["passes"] for row in document["families"]):
                     columns.append((f"{title} {kind}{word}", document, layout, name))
     text += _table("float32", columns)
+    threads = load(results / "cpu_float32_2threads.json")
+    columns = []
+    for layout, title in (("nchw", "NCHW"), ("channels_last", "channels_last")):
+        for name, word in (("fwd", "forward"), ("train", "fwd+bwd")):
+            columns.append((f"{title} {word}", threads, layout, name))
+    text += _table("float32, warm, 2 threads", columns)
     columns = []
     for dtype in ("float64", "bfloat16"):
         document = load(results / f"cpu_{dtype}.json")

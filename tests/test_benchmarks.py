@@ -386,6 +386,7 @@ def test_refresh_writes_the_readme(
     selections = {
         "cpu_float32": f"run {layers}",
         "cpu_float32_cold": f"run {layers} --pass fwd --cache cold",
+        "cpu_float32_2threads": f"run {layers} --threads 2",
         "cpu_float64": f"run {layers} --dtype float64",
         "cpu_bfloat16": f"run {layers} --dtype bfloat16",
         "regret": f"regret {layers}",
