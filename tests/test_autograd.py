@@ -389,7 +389,7 @@ def test_gradients_left_out_of_autograd_grad_are_not_computed(
             return function(*inputs)
 
         monkeypatch.setattr(rules, name, run)
-    sizes = (1, 8, 999), (64, 8, 9), (64,)
+    sizes = (1, 64, 4000), (64, 64, 9), (64,)  # large enough to be asked about
     x, w, b = (torch.randn(s, requires_grad=True) for s in sizes)
     x, w, b = (t if leaf else t * 1 for t in (x, w, b))
     wanted = {"conv_input_grad": x, "conv_weight_grad": w, "channel_sum": b}
@@ -407,7 +407,7 @@ def test_gradients_left_out_of_autograd_grad_are_not_computed(
 
 
 def test_backward_of_a_node_run_by_hand() -> None:
-    sizes = (1, 8, 999), (64, 8, 9), (64,)
+    sizes = (1, 64, 4000), (64, 64, 9), (64,)  # large enough to be asked about
     x, w, b = (torch.randn(s, requires_grad=True) for s in sizes)
     y, found = tc.conv1d(x, w, b), []
     node: Any = y.grad_fn
