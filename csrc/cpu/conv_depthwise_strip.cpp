@@ -109,8 +109,12 @@ bool worth_in_place(const StripShape& s) {
   const bool fits = p.kernel[1] <= 7 && p.kernel[1] % 2 == 1 &&
       p.kernel[2] <= 7 && (p.stride[1] == stride || p.out[1] == 1) &&
       p.dilation[1] == 1 && p.dilation[2] == 1 &&
-      (stride == 1 || (stride == 2 && s.pass == Pass::forward)) &&
-      (s.pass != Pass::input_grad || p.stride[0] == 1);
+      (stride == 1 ||
+       (stride == 2 &&
+        (s.pass != Pass::weight_grad ||
+         (p.kernel[1] == 3 && p.kernel[2] == 3 &&
+          active_isa() == Isa::avx512)))) &&
+      (s.pass != Pass::input_grad || stride == 2 || p.stride[0] == 1);
   if (!masks || !fits || s.mode != PaddingMode::zeros || s.folds ||
       dtype_size(p.dtype) != compute_size(p.dtype) || p.in_group() != 1 ||
       (p.out_group() != 1 && s.pass == Pass::input_grad) ||
