@@ -1,13 +1,6 @@
 // The Python module torchconv._C: what is not a tensor. Tensors go through the
 // dispatcher only; this is the one file that includes pybind11.
 #include <build_info.h> // written by setup.py
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include <memory>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include "bindings/conv.h"
 #include "bindings/conv_prepared.h"
@@ -16,6 +9,17 @@
 #include "core/tuner.h"
 #include "cpu/isa.h"
 #include "cpu/roofline.h"
+
+// torch's copy of pybind11 refuses to be read for the stable ABI, of which it is no
+// part; torch's own headers above have been.
+#undef TORCH_TARGET_VERSION
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace py = pybind11;
 

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/stable.h"
 #include "core/dtype.h"
 
 namespace torchconv {

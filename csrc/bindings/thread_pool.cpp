@@ -2,6 +2,7 @@
 // loaded.
 #include <torch/csrc/stable/ops.h>
 
+#include "bindings/stable.h"
 #include "core/parallel.h"
 
 namespace torchconv {
