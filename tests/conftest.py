@@ -71,6 +71,18 @@ def pytest_collection_modifyitems(
         items[:] = [item for item in items if id(item) not in kept]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A kernel that broke off leaves its process no use of the GPU: a worker of xdist
+    ends then, which names the test and starts another, lest all tests after it fail."""
+    worker = "PYTEST_XDIST_WORKER" in os.environ
+    if worker and report.failed and torch.cuda.is_initialized():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            os._exit(1)
+
+
 @pytest.fixture
 def kernel_device(request: pytest.FixtureRequest) -> Iterator[str]:
     """The device that operators compute on during the test."""

@@ -55,19 +55,49 @@ def test_ptxas_messages_are_kept_and_others_shown(
 
 
 def check(out: Path, seconds: float = 60) -> gpu_check.Check:
-    return gpu_check.Check("cuda-on-cpu", out, time.monotonic() + seconds, 2)
+    end = time.monotonic() + seconds
+    return gpu_check.Check("cuda-on-cpu", out, end, 2, {"slow": 10, "rest": 50})
 
 
 def test_commands_end_in_time(tmp_path: Path) -> None:
     run = check(tmp_path).run
-    assert run("good", [sys.executable, "-c", "print(5)"], 30) == ("ok", "5")
-    assert run("bad", [sys.executable, "-c", "raise SystemExit(2)"], 30)[0] == "failed"
+    assert run("rest", [sys.executable, "-c", "print(5)"]) == ("ok", "5")
+    assert run("rest", [sys.executable, "-c", "raise SystemExit(2)"])[0] == "failed"
     script = "import time; print('here', flush=True); time.sleep(60)"
     start = time.monotonic()
-    status, tail = run("slow", [sys.executable, "-c", script], 2)
+    status, tail = run("slow", [sys.executable, "-c", script])
     assert status == "out of time"
     assert "here" in tail
     assert time.monotonic() - start < 30
+
+
+def test_time_that_is_left_is_shared_out(tmp_path: Path) -> None:
+    run = check(tmp_path, 100)
+    patience = gpu_check.PATIENCE
+    assert run.seconds("rest") == pytest.approx(100 * 50 / 60 - patience, abs=1)
+    run.ahead.pop("slow")  # done early: the others gain
+    assert run.seconds("rest") == pytest.approx(100 - patience, abs=1)
+    assert check(tmp_path, 0).seconds("rest") == 1
+
+
+def test_the_shares_fill_nine_minutes() -> None:
+    names = [name for name, _ in gpu_check.parts(check(Path()))]
+    assert list(gpu_check.shares()) == names
+    assert 60 * 8 < sum(gpu_check.shares().values()) <= 60 * 9 - 15
+
+
+def test_counts_without_a_report() -> None:
+    """Of a run that was killed: from what pytest and xdist print as they go."""
+    log = (
+        "tests/a.py::one[cuda] PASSED [ 1%]\n"
+        "[gw1] [ 50%] FAILED tests/a.py::two[x]\n"
+        "[gw0] [ 75%] SKIPPED tests/b.py::three\n"
+        "tests/b.py::four \n"
+        "FAILED tests/a.py::two[x] - AssertionError\n"
+    )
+    found = {"passed": 1, "failed": 1, "skipped": 1, "names": ["tests/a.py::two[x]"]}
+    assert gpu_check.log_counts(log) == found
+    assert gpu_check.log_counts("no tests ran") == {}
 
 
 def test_junit_counts(tmp_path: Path) -> None:
@@ -121,4 +151,3 @@ def test_every_benchmark_has_layers() -> None:
     assert all(":" in spec and "bias1" in spec for spec in gpu_check.layers_with_bias())
     names = [which.name for which in gpu_check.BENCHMARKS]
     assert len(set(names)) == len(names)
-    assert sum(which.seconds for which in gpu_check.BENCHMARKS) <= 300
