@@ -12,6 +12,7 @@
 #include <string>
 
 #include "core/dtype.h"
+#include "cuda/ptx.cuh"
 
 namespace torchconv {
 namespace cuda {
@@ -89,13 +90,13 @@ __device__ inline void load(const T* from, compute_t<T> (&to)[N]) {
 template <int N, typename T>
 __device__ inline void store(T* to, const compute_t<T> (&from)[N]) {
   if constexpr (N * sizeof(T) == 16) {
-    T elements[N];
+    alignas(16) T elements[N];
     for (int i = 0; i < N; ++i) {
       elements[i] = narrowed<T>(from[i]);
     }
-    int4 raw;
+    uint4 raw;
     std::memcpy(&raw, elements, 16);
-    *reinterpret_cast<int4*>(to) = raw;
+    store16(to, raw);
   } else {
     for (int i = 0; i < N; ++i) {
       to[i] = narrowed<T>(from[i]);

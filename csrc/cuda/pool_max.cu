@@ -106,6 +106,56 @@ __device__ inline void put_code(const Params& a, int64_t at, int64_t code) {
   }
 }
 
+// The codes of V outputs side by side, in as few accesses as their size allows.
+template <int V, typename C>
+__device__ inline void put_run(
+    void* codes,
+    int64_t at,
+    const int64_t (&code)[V]) {
+  C* to = static_cast<C*>(codes) + at;
+  constexpr int bytes = V * static_cast<int>(sizeof(C));
+  if constexpr (bytes % 16 == 0) {
+    constexpr int per = kVector<C>;
+#pragma unroll
+    for (int j = 0; j < V; j += per) {
+      C part[per];
+      for (int i = 0; i < per; ++i) {
+        part[i] = static_cast<C>(code[j + i]);
+      }
+      store<per>(to + j, part);
+    }
+  } else {
+    using Word = std::conditional_t<
+        bytes == 8,
+        uint64_t,
+        std::conditional_t<bytes == 4, uint32_t, uint16_t>>;
+    static_assert(sizeof(Word) == bytes, "");
+    C all[V];
+    for (int j = 0; j < V; ++j) {
+      all[j] = static_cast<C>(code[j]);
+    }
+    Word word;
+    std::memcpy(&word, all, bytes);
+    *reinterpret_cast<Word*>(to) = word;
+  }
+}
+
+template <int V>
+__device__ inline void put_codes(
+    const Params& a,
+    int64_t at,
+    const int64_t (&code)[V]) {
+  if constexpr (V == 1) {
+    put_code(a, at, code[0]);
+  } else if (a.kind == CodeKind::u8) {
+    put_run<V, uint8_t>(a.codes, at, code);
+  } else if (a.kind == CodeKind::i32) {
+    put_run<V, int32_t>(a.codes, at, code);
+  } else if (a.kind == CodeKind::i64) {
+    put_run<V, int64_t>(a.codes, at, code);
+  }
+}
+
 // The code of a window without taps.
 __device__ inline int64_t no_code(const Params& a) {
   return a.kind == CodeKind::u8 ? 0 : -1;
@@ -158,9 +208,11 @@ __global__ void __launch_bounds__(kPoolThreads, V == 1 ? 3 : 2)
     }
     const int64_t at = y_offset(p, o.n, o.c, o.at[0], o.at[1], o.at[2]);
     store<V>(static_cast<T*>(a.y) + at, best);
+    int64_t codes[V];
     for (int j = 0; j < V; ++j) {
-      put_code(a, at + j, empty ? no_code(a) : label + code[j]);
+      codes[j] = empty ? no_code(a) : label + code[j];
     }
+    put_codes<V>(a, at, codes);
   }
 }
 
@@ -257,7 +309,7 @@ void start(Params a, const Queue& queue) {
   a.channels_innermost = channels_first_in_memory(p.y_stride_c, p.channels);
   if (a.windows != Windows::fractional &&
       pool_in_plane(p) < (int64_t{1} << 31) && aligned16(a.x) &&
-      aligned16(a.y) &&
+      aligned16(a.y) && aligned16(a.codes) &&
       channel_vectors(V, p.channels, p.x_stride_n, p.x_stride_c, p.x_stride) &&
       channel_vectors(V, p.channels, p.y_stride_n, p.y_stride_c, p.y_stride)) {
     launch(

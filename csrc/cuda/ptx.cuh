@@ -54,6 +54,20 @@ __device__ inline void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+// -- Stores ------------------------------------------------------------------
+
+// Writes 16 bytes of global memory; `to` is aligned to them. By name, because nvcc
+// makes four stores of an assignment whose words it knows apart.
+__device__ inline void store16(void* to, uint4 value) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(
+                   __cvta_generic_to_global(to)),
+               "r"(value.x),
+               "r"(value.y),
+               "r"(value.z),
+               "r"(value.w)
+               : "memory");
+}
+
 // -- Matrices from shared memory ---------------------------------------------
 
 // Loads N (1, 2 or 4) 8 x 8 matrices of 16-bit elements. Lane 8 m + r gives the

@@ -29,6 +29,14 @@ inline void cp_async_wait() {
   ::cuda_on_cpu::async_wait(N);
 }
 
+// -- Stores ------------------------------------------------------------------
+
+// Writes 16 bytes of global memory; `to` is aligned to them. By name, because nvcc
+// makes four stores of an assignment whose words it knows apart.
+inline void store16(void* to, uint4 value) {
+  *static_cast<uint4*>(to) = value;
+}
+
 // -- Matrices from shared memory -----------------------------------------------------
 
 namespace on_cpu {
