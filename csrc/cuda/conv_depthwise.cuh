@@ -98,6 +98,21 @@ inline DepthwiseChannels depthwise_channels(const Gather& g) {
       : DepthwiseChannels{g.p.in_channels, multiplier, multiplier, false};
 }
 
+// Two channels side by side, in the place of one number.
+template <typename A>
+struct alignas(2 * sizeof(A)) Pair {
+  A v[2];
+
+  __device__ Pair& operator+=(const Pair& other) {
+    v[0] += other.v[0];
+    v[1] += other.v[1];
+    return *this;
+  }
+  __device__ friend Pair operator*(const Pair& a, const Pair& b) {
+    return {{a.v[0] * b.v[0], a.v[1] * b.v[1]}};
+  }
+};
+
 // sum[i] += by[s] x(i, s) for count <= kTaps taps, where value(j) is the source
 // at j b for sliding strips (x(i, s) = value(i + s)), else at(i, s).
 template <typename A, typename By, typename Value, typename At>

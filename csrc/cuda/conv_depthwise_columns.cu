@@ -1,10 +1,10 @@
 // depthwise forward and input_grad where channels lie side by side in memory.
 //
-// Neighbouring threads take neighbouring channels, each a strip of positions of
-// kVectors channels 32 apart; a block's warps take neighbouring strips. Source
-// elements come straight from global memory; the filters of the block's
-// channels lie in shared memory, [tap][channel], as many rows of taps at a
-// time as fit.
+// A thread takes a strip of positions of two channels side by side, neighbouring
+// threads the next two; a block's warps take neighbouring strips. Source elements
+// come straight from global memory, both channels in one access where they lie so
+// and are aligned; the filters of the block's channels lie in shared memory,
+// [tap][channel], as many rows of taps at a time as fit.
 //
 // Compiled for sm_80, sm_90a and PTX; it has not run on hardware yet.
 #include <algorithm>
@@ -21,8 +21,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kVectors = 2;
-constexpr int kChannels = 32 * kVectors; // of a block
+constexpr int kChannels = 32 * 2; // of a block
 constexpr int kFilterTaps = 64; // in shared memory at a time
 
 struct Params {
@@ -31,6 +30,12 @@ struct Params {
   StripStep strip;
   int64_t strips; // of a row
   int64_t strip_tiles, channel_tiles, tiles;
+  bool pairs_in, pairs_out; // two channels are one aligned access
+};
+
+template <typename E>
+struct alignas(2 * sizeof(E)) Two {
+  E e[2];
 };
 
 template <typename E>
@@ -40,7 +45,8 @@ __global__ void __launch_bounds__(kThreads)
   const Gather& g = params.g;
   const ConvProblem& p = g.p;
   const Shared<A> filter(0, kFilterTaps * kChannels);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int own = threadIdx.x % 32 * 2; // the first channel, of the block's
+  const int warp = threadIdx.x / 32;
   const int64_t spacing = params.strip.spacing();
 
   for (int64_t tile = blockIdx.x; tile < params.tiles; tile += gridDim.x) {
@@ -61,7 +67,10 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t taps =
         axis[0].taps * axis[1].taps * axis[2].taps * params.channels.sources;
 
-    A sum[kVectors][kStrip] = {};
+    const int64_t channel = channel0 + own;
+    const bool first = channel < params.channels.count;
+    const bool second = channel + 1 < params.channels.count;
+    Pair<A> sum[kStrip] = {};
     // The next tap: source channel, and (j0, j1, j2).
     int64_t m = 0, j0 = 0, j1 = 0, j2 = 0;
     for (int64_t done = 0; done < taps; done += kFilterTaps) {
@@ -103,32 +112,35 @@ __global__ void __launch_bounds__(kThreads)
             g.mode);
         row = row < 0 || part0 < 0 || part1 < 0 ? -1 : row + part0 + part1;
         const int64_t s0 = x * axis[2].a + j2 * axis[2].b + axis[2].c;
-        if (row >= 0) {
-#pragma unroll
-          for (int v = 0; v < kVectors; ++v) {
-            const int64_t channel = channel0 + v * 32 + lane;
-            if (channel >= params.channels.count) {
-              continue;
+        if (row >= 0 && first) {
+          const E* src = static_cast<const E*>(g.src_data) + row;
+          const int64_t c = params.channels.source(channel, m) * g.src.c;
+          const int64_t c1 =
+              second ? params.channels.source(channel + 1, m) * g.src.c : c;
+          const auto value = [&](int64_t s) -> Pair<A> {
+            const int64_t o =
+                source_offset(s, g.src_size[2], g.src.s[2], g.mode);
+            if (o < 0) {
+              return {};
             }
-            const E* src = static_cast<const E*>(g.src_data) + row +
-                params.channels.source(channel, m) * g.src.c;
-            const auto value = [&](int64_t s) {
-              const int64_t o =
-                  source_offset(s, g.src_size[2], g.src.s[2], g.mode);
-              return o < 0 ? A(0) : widened(src[o]);
-            };
-            strip_taps(
-                sum[v],
-                count,
-                params.strip.sliding(),
-                [&](int s) {
-                  return filter.get((k + s) * kChannels + v * 32 + lane);
-                },
-                [&](int j) { return value(s0 + j * axis[2].b); },
-                [&](int e, int s) {
-                  return value(s0 + e * axis[2].a + s * axis[2].b);
-                });
-          }
+            if (params.pairs_in) {
+              const auto two = *reinterpret_cast<const Two<E>*>(src + c + o);
+              return {{widened(two.e[0]), widened(two.e[1])}};
+            }
+            return {{widened(src[c + o]), widened(src[c1 + o])}};
+          };
+          strip_taps(
+              sum,
+              count,
+              params.strip.sliding(),
+              [&](int s) {
+                return filter.template get_as<Pair<A>>(
+                    (k + s) * kChannels + own);
+              },
+              [&](int j) { return value(s0 + j * axis[2].b); },
+              [&](int e, int s) {
+                return value(s0 + e * axis[2].a + s * axis[2].b);
+              });
         }
         k += count;
         j2 += count;
@@ -144,31 +156,47 @@ __global__ void __launch_bounds__(kThreads)
         }
       }
     }
-    if (!inside) {
+    if (!inside || !first) {
       continue;
     }
     const E* bias = static_cast<const E*>(g.bias);
-    const int64_t row = n * g.dst.n +
+    Pair<A> start = {};
+    if (bias != nullptr) {
+      start.v[0] = widened(bias[channel]);
+      start.v[1] = second ? widened(bias[channel + 1]) : A(0);
+    }
+    E* row = static_cast<E*>(g.dst_data) + n * g.dst.n + channel * g.dst.c +
         (axis[0].p0 + z * axis[0].step) * g.dst.s[0] +
         (axis[1].p0 + y * axis[1].step) * g.dst.s[1];
 #pragma unroll
-    for (int v = 0; v < kVectors; ++v) {
-      const int64_t channel = channel0 + v * 32 + lane;
-      if (channel >= params.channels.count) {
+    for (int e = 0; e < kStrip; ++e) {
+      const int64_t i = x + e * spacing;
+      if (i >= axis[2].count) {
         continue;
       }
-      const A start = bias == nullptr ? A(0) : widened(bias[channel]);
-      E* to = static_cast<E*>(g.dst_data) + row + channel * g.dst.c;
-#pragma unroll
-      for (int e = 0; e < kStrip; ++e) {
-        const int64_t i = x + e * spacing;
-        if (i < axis[2].count) {
-          to[(axis[2].p0 + i * axis[2].step) * g.dst.s[2]] =
-              narrowed<E>(sum[v][e] + start);
+      E* to = row + (axis[2].p0 + i * axis[2].step) * g.dst.s[2];
+      const Two<E> both = {
+          {narrowed<E>(sum[e].v[0] + start.v[0]),
+           narrowed<E>(sum[e].v[1] + start.v[1])}};
+      if (params.pairs_out) {
+        *reinterpret_cast<Two<E>*>(to) = both;
+      } else {
+        to[0] = both.e[0];
+        if (second) {
+          to[g.dst.c] = both.e[1];
         }
       }
     }
   }
+}
+
+// Whether every pair of channels 2 i, 2 i + 1 is one aligned access.
+bool in_pairs(const Strides& s, const void* data, int64_t channels, DType t) {
+  const auto even = [](int64_t value) { return value % 2 == 0; };
+  const auto bytes = static_cast<uintptr_t>(2 * dtype_size(t));
+  return s.c == 1 && even(channels) && even(s.n) && even(s.s[0]) &&
+      even(s.s[1]) && even(s.s[2]) &&
+      reinterpret_cast<uintptr_t>(data) % bytes == 0;
 }
 
 } // namespace
@@ -184,6 +212,10 @@ void depthwise_columns(const ConvProblem& p, Pass pass, const ConvTensors& t) {
       (p.batch * g.count[0] * g.count[1] * params.strips + kWarps - 1) / kWarps;
   params.channel_tiles = (params.channels.count + kChannels - 1) / kChannels;
   params.tiles = params.strip_tiles * params.channel_tiles * g.all_phases();
+  params.pairs_in = params.channels.multiplier == 1 &&
+      in_pairs(g.src, g.src_data, params.channels.count, p.dtype);
+  params.pairs_out =
+      in_pairs(g.dst, g.dst_data, params.channels.count, p.dtype);
   with_conv_type(p.dtype, [&](auto type) {
     using E = decltype(type);
     if constexpr (!std::is_integral_v<E>) {
