@@ -26,6 +26,15 @@ constexpr GemmTile kSmallTile = {64, 64, 0.5};
 
 bool gemm_uses_tensor_cores(const ConvProblem& p);
 
+// Whether k, counted in elements, fits the 32 bits in which forward and input_grad
+// walk it.
+inline bool gemm_can_count(const ConvProblem& p, Pass pass) {
+  const int64_t red = pass == Pass::forward ? p.in_group() : p.out_group();
+  const double length = (static_cast<double>(red) + 8) * p.kernel[0] *
+      static_cast<double>(p.kernel[1]) * p.kernel[2];
+  return pass == Pass::weight_grad || length < 2147483648.0 - 64;
+}
+
 // forward and input_grad (of its interior, where a padding mode shows
 // positions twice).
 struct GatherGemmPlan {

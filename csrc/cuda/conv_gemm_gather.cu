@@ -3,11 +3,14 @@
 //
 // A thread brings one chunk column of the panels, always the same, for rows a
 // fixed distance apart. It walks (tap, source channels) along k, and finds the
-// source offsets of its rows anew only where the tap changes. Padding, of any
-// mode, is in source_index; a chunk that shows zeros is filled by cp.async.
+// places of its rows in the source anew only where the tap changes; what that
+// takes lies in shared memory, so that registers are left for the sums. Padding,
+// of any mode, is in source_index; a chunk that shows zeros is filled by cp.async.
+// Numbers along k have 32 bits (gemm_can_count).
 //
 // Compiled for sm_80, sm_90a and PTX; it has not run on hardware yet.
 #include <algorithm>
+#include <type_traits>
 
 #include "cuda/conv_cost.h"
 #include "cuda/conv_gather.cuh"
@@ -31,21 +34,47 @@ struct Params {
   bool along_rows; // neighbouring positions of dst are neighbours in memory
 };
 
-// The rows of a tile: where they read and write.
-struct Rows {
-  Shared<int64_t>
-      table; // [row]: source batch offset or -1, s(m, 0), dst offset
-  static constexpr int width = 5;
+// What is the same for a whole tile, in shared memory: its phases (Phase), and
+// where its rows read and write: source batch offset or -1, s(m, 0), dst offset.
+template <int kRows>
+struct Table {
+  enum Field { p0, step, count, t0, tstep, taps, a, b, c, kFields };
+  static constexpr int kWidth = 5;
+  static constexpr int bytes = (kRows * kWidth + 3 * kFields) * 8;
 
-  __device__ explicit Rows(int offset, int rows)
-      : table(offset, rows * width) {}
+  Shared<int64_t> table;
 
-  __device__ void fill(
-      const Gather& g,
-      const Phase (&phase)[3],
-      int64_t first,
-      int rows) const {
-    for (int row = threadIdx.x; row < rows; row += blockDim.x) {
+  __device__ explicit Table(int offset)
+      : table(offset, kRows * kWidth + 3 * kFields) {}
+
+  __device__ int64_t phase(int d, Field field) const {
+    return table.get(kRows * kWidth + d * kFields + field);
+  }
+  __device__ int64_t batch_offset(int row) const {
+    return table.get(row * kWidth);
+  }
+  __device__ int64_t source(int row, int d) const {
+    return table.get(row * kWidth + 1 + d);
+  }
+  __device__ int64_t dst_offset(int row) const {
+    return table.get(row * kWidth + 4);
+  }
+
+  // Everybody calls it; everybody may read afterwards.
+  __device__ void fill(const Gather& g, const int64_t (&f)[3], int64_t first)
+      const {
+    if (threadIdx.x < 3) {
+      const int d = threadIdx.x;
+      const Phase h = g.phase(d, d == 0 ? f[0] : d == 1 ? f[1] : f[2]);
+      const int64_t fields[kFields] = {
+          h.p0, h.step, h.count, h.t0, h.tstep, h.taps, h.a, h.b, h.c};
+#pragma unroll
+      for (int i = 0; i < kFields; ++i) {
+        table.set(kRows * kWidth + d * kFields + i, fields[i]);
+      }
+    }
+    __syncthreads();
+    for (int row = threadIdx.x; row < kRows; row += blockDim.x) {
       int64_t n = first + row, m[3];
 #pragma unroll
       for (int d = 2; d >= 0; --d) {
@@ -55,66 +84,82 @@ struct Rows {
       int64_t dst = n * g.dst.n;
 #pragma unroll
       for (int d = 0; d < 3; ++d) {
-        inside = inside && m[d] < phase[d].count;
-        dst += (phase[d].p0 + m[d] * phase[d].step) * g.dst.s[d];
-        table.set(row * width + 1 + d, m[d] * phase[d].a + phase[d].c);
+        inside = inside && m[d] < phase(d, count);
+        dst += (phase(d, p0) + m[d] * phase(d, step)) * g.dst.s[d];
+        table.set(row * kWidth + 1 + d, m[d] * phase(d, a) + phase(d, c));
       }
-      table.set(row * width, inside ? n * g.src.n : -1);
-      table.set(row * width + 4, inside ? dst : -1);
+      table.set(row * kWidth, inside ? n * g.src.n : -1);
+      table.set(row * kWidth + 4, inside ? dst : -1);
     }
+    __syncthreads();
   }
 };
 
-// A thread's way along k: tap and chunk within the tap.
+// A thread's way along k: tap, chunk within the tap, chunks that are left.
 struct Walk {
-  int64_t j[3] = {0, 0, 0}, chunk = 0;
+  int j[3] = {0, 0, 0}, chunk = 0, left = 0;
+  bool moved = true; // to another tap, in the last step
 
-  __device__ void start(const Phase (&phase)[3], int64_t q, int64_t chunks) {
-    if (phase[0].taps * phase[1].taps * phase[2].taps == 0) {
-      return; // a phase without taps has no steps either
+  template <typename T>
+  __device__ void start(const T& table, int q, int tap_chunks, int chunks) {
+    left = chunks - q;
+    if (left <= 0) {
+      return; // also a phase without taps
     }
-    chunk = take(q, chunks);
-    j[2] = take(q, phase[2].taps);
-    j[1] = take(q, phase[1].taps);
-    j[0] = q;
+    int64_t rest = q;
+    chunk = static_cast<int>(take(rest, tap_chunks));
+    j[2] = static_cast<int>(take(rest, table.phase(2, T::taps)));
+    j[1] = static_cast<int>(take(rest, table.phase(1, T::taps)));
+    j[0] = static_cast<int>(rest);
   }
-  // One step on; whether the tap changed.
-  __device__ bool step(const Phase (&phase)[3], int64_t chunks) {
+  template <typename T>
+  __device__ void step(const T& table, int tap_chunks) {
     chunk += kStep;
-    if (chunk < chunks) {
-      return false;
+    left -= kStep;
+    moved = chunk >= tap_chunks;
+    if (!moved) {
+      return;
     }
     do {
-      chunk -= chunks;
-      if (++j[2] == phase[2].taps) {
+      chunk -= tap_chunks;
+      if (++j[2] == table.phase(2, T::taps)) {
         j[2] = 0;
-        if (++j[1] == phase[1].taps) {
+        if (++j[1] == table.phase(1, T::taps)) {
           j[1] = 0;
           ++j[0];
         }
       }
-    } while (chunk >= chunks);
-    return true;
+    } while (chunk >= tap_chunks);
   }
 };
 
+// Blocks that a multiprocessor should hold. With tensor cores, registers of three
+// small tiles are enough, and the compiler, left alone, spills to fit a fourth.
+template <typename Unit, typename S>
+constexpr int kBlocks = S::threads == 128 && !std::is_same_v<Unit, Fma> ? 3 : 1;
+
 template <typename Unit, typename E, typename S, bool kVector>
-__global__ void __launch_bounds__(S::threads)
+__global__ void __launch_bounds__(S::threads, kBlocks<Unit, S>)
     gemm_kernel(const __grid_constant__ Params params) {
   using Block = BlockTile<E, S>;
   constexpr int per = kChunk<E>;
   // Threads of a warp take the chunks of a row together where that is 64 bytes
   // side by side, else neighbouring rows.
   constexpr int kRowStep = S::threads / kStep;
+  static_assert(kRowStep % 8 == 0, "such rows exchange their chunks alike");
   constexpr int kSlotsA = S::rows / kRowStep;
   constexpr int kSlotsB = S::columns / kRowStep;
   const Gather& g = params.g;
-  const Rows rows(Block::bytes, S::rows);
+  using Tile = Table<S::rows>;
+  const Tile table(Block::bytes);
   const int column_b = threadIdx.x % kStep, row_b = threadIdx.x / kStep;
   const int column_a = kVector ? column_b : threadIdx.x / 32 % kStep;
   const int row_a =
       kVector ? row_b : threadIdx.x / (32 * kStep) * 32 + threadIdx.x % 32;
-  constexpr int kRowStepA = kVector ? kRowStep : S::threads / kStep;
+  const int place_a = panel_at<E>(row_a, column_a);
+  const int place_b = panel_at<E>(row_b, column_b);
+  const int tap_chunks = static_cast<int>(params.tap_chunks);
+  const int red = static_cast<int>(g.red);
 
   for (int64_t tile = params.first_tile + blockIdx.x; tile < params.tiles;
        tile += gridDim.x) {
@@ -126,114 +171,132 @@ __global__ void __launch_bounds__(S::threads)
     const int64_t f1 = take(rest, g.phases[1]);
     const int64_t f0 = take(rest, g.phases[0]);
     const int64_t group = rest;
-    const Phase phase[3] = {g.phase(0, f0), g.phase(1, f1), g.phase(2, f2)};
-    const int64_t chunks =
-        phase[0].taps * phase[1].taps * phase[2].taps * params.tap_chunks;
-    const int64_t all_steps = (chunks + kStep - 1) / kStep;
-    const int64_t each = (all_steps + params.splits - 1) / params.splits;
-    const int64_t step0 = split * each < all_steps ? split * each : all_steps;
-    const int64_t steps = each < all_steps - step0 ? each : all_steps - step0;
+    const int64_t f[3] = {f0, f1, f2};
+    table.fill(g, f, first);
 
-    rows.fill(g, phase, first, S::rows);
-    __syncthreads();
+    const int chunks =
+        static_cast<int>(
+            table.phase(0, Tile::taps) * table.phase(1, Tile::taps) *
+            table.phase(2, Tile::taps)) *
+        tap_chunks;
+    const int all_steps = (chunks + kStep - 1) / kStep;
+    const int splits = static_cast<int>(params.splits);
+    const int each = (all_steps + splits - 1) / splits;
+    const int step0 = min(static_cast<int>(split) * each, all_steps);
+    const int steps = min(each, all_steps - step0);
 
     const E* src = static_cast<const E*>(g.src_data) + group * g.red * g.src.c;
-    const int64_t taps = g.p.taps();
-    const int64_t pitch = g.taps(0) * g.taps(1) * g.taps(2) *
-        params.tap_chunks * per; // of columns
+    const int64_t w_pitch = g.p.taps() * tap_chunks * per;
+    const int64_t pitch =
+        g.taps(0) * g.taps(1) * g.taps(2) * tap_chunks * per; // of columns
     if (kVector && params.columns != nullptr) {
       src = static_cast<const E*>(params.columns) +
           (tile - params.first_tile) / params.column_tiles * S::rows * pitch;
     }
-    const E* w = static_cast<const E*>(params.packed) +
-        (group * g.lanes + lane0) * taps * params.tap_chunks * per;
+    // Rows of b: channels of the destination. Slots whose bit is not set bring
+    // zeros.
+    const E* from_b[kSlotsB];
+    unsigned inside_b = 0, inside_a = 0;
+#pragma unroll
+    for (int i = 0; i < kSlotsB; ++i) {
+      const int64_t lane = lane0 + row_b + i * kRowStep;
+      const bool inside = lane < g.lanes;
+      inside_b |= static_cast<unsigned>(inside) << i;
+      from_b[i] = static_cast<const E*>(params.packed) +
+          (inside ? (group * g.lanes + lane) * w_pitch : 0);
+    }
 
-    // a: source positions.
+    // a: source positions. Their channel 0, and weights within a row.
     Walk at_a, at_b;
-    at_a.start(phase, step0 * kStep + column_a, params.tap_chunks);
-    at_b.start(phase, step0 * kStep + column_b, params.tap_chunks);
-    int64_t left_a = chunks - step0 * kStep - column_a;
-    int64_t left_b = chunks - step0 * kStep - column_b;
-    int64_t offset[kSlotsA];
-    bool aimed = false;
-    int64_t tap_b = 0;
+    at_a.start(table, step0 * kStep + column_a, tap_chunks, chunks);
+    if constexpr (!kVector) { // else the two are the same
+      at_b.start(table, step0 * kStep + column_b, tap_chunks, chunks);
+    }
+    Walk& along_b = kVector ? at_a : at_b;
+    const E* from_a[kSlotsA];
+    int tap_b = 0;
     Chunk<E> held[kVector ? 1 : kSlotsA];
 
-    const auto load = [&](const Shared<E>& a,
-                          int a0,
-                          const Shared<E>& b,
-                          int b0) {
-      if (!aimed) {
+    const auto load =
+        [&](const Shared<E>& a, int a0, const Shared<E>& b, int b0) {
+          if (at_a.moved && at_a.left > 0) {
+            inside_a = 0;
 #pragma unroll
-        for (int i = 0; i < kSlotsA; ++i) {
-          const int row = (row_a + i * kRowStepA) * Rows::width;
-          int64_t o = left_a > 0 ? rows.table.get(row) : -1;
+            for (int i = 0; i < kSlotsA; ++i) {
+              const int row = row_a + i * kRowStep;
+              int64_t o = table.batch_offset(row);
 #pragma unroll
-          for (int d = 0; d < 3; ++d) {
-            const int64_t part = source_offset(
-                rows.table.get(row + 1 + d) + at_a.j[d] * phase[d].b,
-                g.src_size[d],
-                g.src.s[d],
-                g.mode);
-            o = o < 0 || part < 0 ? -1 : o + part;
+              for (int d = 0; d < 3; ++d) {
+                const int64_t part = source_offset(
+                    table.source(row, d) + at_a.j[d] * table.phase(d, Tile::b),
+                    g.src_size[d],
+                    g.src.s[d],
+                    g.mode);
+                o = o < 0 || part < 0 ? -1 : o + part;
+              }
+              if (kVector && params.columns != nullptr) {
+                // Columns hold zeros where the source shows them.
+                const int64_t tap =
+                    (at_a.j[0] * table.phase(1, Tile::taps) + at_a.j[1]) *
+                        table.phase(2, Tile::taps) +
+                    at_a.j[2];
+                o = row * pitch + tap * tap_chunks * per;
+              }
+              inside_a |= static_cast<unsigned>(o >= 0) << i;
+              from_a[i] = src + (o < 0 ? 0 : o);
+            }
           }
-          if (kVector && params.columns != nullptr) {
-            // Columns hold zeros where the source shows them.
-            const int64_t tap =
-                (at_a.j[0] * phase[1].taps + at_a.j[1]) * phase[2].taps +
-                at_a.j[2];
-            o = (row_a + i * kRowStepA) * pitch + tap * params.tap_chunks * per;
+          if (along_b.moved && along_b.left > 0) {
+            int64_t tap = 0;
+#pragma unroll
+            for (int d = 0; d < 3; ++d) {
+              tap = tap * g.p.kernel[d] + table.phase(d, Tile::t0) +
+                  along_b.j[d] * table.phase(d, Tile::tstep);
+            }
+            tap_b = static_cast<int>(tap) * tap_chunks;
           }
-          offset[i] = o;
-        }
-        tap_b = 0;
+          const bool more_a = at_a.left > 0, more_b = along_b.left > 0;
+          const int c0 = at_a.chunk * per;
+          if constexpr (kVector) {
 #pragma unroll
-        for (int d = 0; d < 3; ++d) {
-          tap_b =
-              tap_b * g.p.kernel[d] + phase[d].t0 + at_b.j[d] * phase[d].tstep;
-        }
-        aimed = true;
-      }
-      const int64_t c0 = at_a.chunk * per;
+            for (int i = 0; i < kSlotsA; ++i) {
+              const bool inside = more_a && (inside_a >> i & 1) != 0;
+              cp_async<16>(
+                  a.address(a0 + place_a + i * kRowStep * kRow<E>),
+                  inside ? from_a[i] + c0 : src,
+                  inside);
+            }
+          } else {
+            const int64_t channels = c0 * g.src.c;
 #pragma unroll
-      for (int i = 0; i < kSlotsA; ++i) {
-        const bool inside = left_a > 0 && offset[i] >= 0;
-        if constexpr (kVector) {
-          const int at = panel_at<E>(row_a + i * kRowStepA, column_a);
-          cp_async<16>(
-              a.address(a0 + at), inside ? src + offset[i] + c0 : src, inside);
-        } else {
+            for (int i = 0; i < kSlotsA; ++i) {
+              const bool inside = more_a && (inside_a >> i & 1) != 0;
+              const E* at = inside ? from_a[i] + channels : src;
 #pragma unroll
-          for (int e = 0; e < per; ++e) {
-            held[i].e[e] = inside && c0 + e < g.red
-                ? src[offset[i] + (c0 + e) * g.src.c]
-                : narrowed<E>(0);
+              for (int e = 0; e < per; ++e, at += g.src.c) {
+                held[i].e[e] = inside && e < red - c0 ? *at : narrowed<E>(0);
+              }
+            }
           }
-        }
-      }
+          const int along = (tap_b + along_b.chunk) * per;
 #pragma unroll
-      for (int i = 0; i < kSlotsB; ++i) {
-        const int row = row_b + i * kRowStep;
-        const bool inside = left_b > 0 && lane0 + row < g.lanes;
-        const int64_t from =
-            ((row * taps + tap_b) * params.tap_chunks + at_b.chunk) * per;
-        cp_async<16>(
-            b.address(b0 + panel_at<E>(row, column_b)),
-            inside ? w + from : w,
-            inside);
-      }
-      left_a -= kStep;
-      left_b -= kStep;
-      const bool moved_a = at_a.step(phase, params.tap_chunks);
-      const bool moved_b = at_b.step(phase, params.tap_chunks);
-      aimed = !moved_a && !moved_b;
-    };
+          for (int i = 0; i < kSlotsB; ++i) {
+            const bool inside = more_b && (inside_b >> i & 1) != 0;
+            cp_async<16>(
+                b.address(b0 + place_b + i * kRowStep * kRow<E>),
+                inside ? from_b[i] + along : from_b[i],
+                inside);
+          }
+          at_a.step(table, tap_chunks);
+          if constexpr (!kVector) {
+            at_b.step(table, tap_chunks);
+          }
+        };
     const auto keep = [&](const Shared<E>& a, int a0, const Shared<E>&, int) {
       if constexpr (!kVector) {
 #pragma unroll
         for (int i = 0; i < kSlotsA; ++i) {
-          const int at = panel_at<E>(row_a + i * kRowStepA, column_a);
-          a.set_as(a0 + at, held[i]);
+          a.set_as(a0 + place_a + i * kRowStep * kRow<E>, held[i]);
         }
       }
     };
@@ -245,7 +308,7 @@ __global__ void __launch_bounds__(S::threads)
     const bool whole = params.splits == 1;
     Block::write(warp, params.along_rows, [&](int row, int column, Acc<E> sum) {
       const int64_t lane = lane0 + column;
-      const int64_t o = rows.table.get(row * Rows::width + 4);
+      const int64_t o = table.dst_offset(row);
       if (lane >= g.lanes || o < 0) {
         return;
       }
@@ -337,7 +400,7 @@ void start(const Params& params, const Queue& queue) {
       gemm_kernel<Unit, E, S, kVector>,
       {params.tiles - params.first_tile,
        S::threads,
-       BlockTile<E, S>::bytes + S::rows * Rows::width * 8},
+       BlockTile<E, S>::bytes + Table<S::rows>::bytes},
       queue,
       params);
 }

@@ -26,6 +26,9 @@ template <typename E>
 constexpr int kChunk = 16 / sizeof(E); // elements of a chunk
 
 template <typename E>
+constexpr int kRow = kStep * kChunk<E>; // elements of a panel's row
+
+template <typename E>
 struct alignas(16) Chunk {
   E e[kChunk<E>];
 };
@@ -68,19 +71,24 @@ struct WarpTile {
       int row0,
       int column0) {
     const int lane = threadIdx.x % 32;
+    // Rows 8 apart exchange their chunks alike, and chunks 2 apart differ in a
+    // bit: every address is one of these two plus a constant.
+    const int own_a = panel_at<E>(row0 + lane % 16, lane / 16);
+    const int own_b =
+        panel_at<E>(column0 + lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
     for (int k = 0; k < kStep / 2; ++k) {
+      const int from_a = a0 + (own_a ^ (k * 2 * kChunk<E>));
+      const int from_b = b0 + (own_b ^ (k * 2 * kChunk<E>));
       uint32_t af[MT][4], bf[NT][2];
 #pragma unroll
       for (int i = 0; i < MT; ++i) {
-        const int row = row0 + i * 16 + lane % 16;
-        ldmatrix(af[i], a.address(a0 + panel_at<E>(row, k * 2 + lane / 16)));
+        ldmatrix(af[i], a.address(from_a + i * 16 * kRow<E>));
       }
 #pragma unroll
       for (int j = 0; j < NT; j += 2) {
         uint32_t four[4];
-        const int row = column0 + (j + lane / 16) * 8 + lane % 8;
-        ldmatrix(four, b.address(b0 + panel_at<E>(row, k * 2 + lane / 8 % 2)));
+        ldmatrix(four, b.address(from_b + j * 8 * kRow<E>));
         bf[j][0] = four[0];
         bf[j][1] = four[1];
         bf[j + 1][0] = four[2];

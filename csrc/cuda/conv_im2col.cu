@@ -268,9 +268,12 @@ void run_weight_grad(const ConvProblem& p, const ConvTensors& t, void* space) {
 
 // -- the row -----------------------------------------------------------------
 
-const char* refusal(const ConvProblem& p, Pass) {
+const char* refusal(const ConvProblem& p, Pass pass) {
   if (p.dtype == DType::i64) {
     return "im2col takes floating dtypes, not integers";
+  }
+  if (!gemm_can_count(p, pass)) {
+    return "im2col takes filters of fewer than 2^31 elements";
   }
   if (p.groups > 1 && std::min(p.in_group(), p.out_group()) < 4) {
     return "im2col takes groups of at least 4 input and 4 output channels";

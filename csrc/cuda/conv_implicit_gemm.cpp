@@ -15,9 +15,12 @@ namespace {
 
 constexpr int64_t kLeastChannels = 4; // of a group, if there are several
 
-const char* refusal(const ConvProblem& p, Pass) {
+const char* refusal(const ConvProblem& p, Pass pass) {
   if (p.dtype == DType::i64) {
     return "implicit_gemm takes floating dtypes, not integers";
+  }
+  if (!gemm_can_count(p, pass)) {
+    return "implicit_gemm takes filters of fewer than 2^31 elements";
   }
   if (p.groups > 1 && std::min(p.in_group(), p.out_group()) < kLeastChannels) {
     return "implicit_gemm takes groups of at least 4 input and 4 output "
