@@ -10,6 +10,7 @@
 #include "core/conv_gather.h"
 #include "core/parallel.h"
 #include "cpu/conv_cost.h"
+#include "cpu/conv_winograd_form.h"
 #include "cpu/scratch.h"
 
 #ifndef TC_ISA
@@ -74,6 +75,7 @@ double cost(const ConvProblem& problem, Pass pass) {
   const bool swapped = pass == Pass::input_grad;
   const int64_t red = swapped ? p.out_group() : p.in_group();
   const int64_t lanes = swapped ? p.in_group() : p.out_group();
+  const int64_t side = groups_side_by_side(p, L);
   const double blocks = up(red, L), vectors = up(lanes, L);
   const bool inner = (swapped ? p.y : p.x).c == 1;
   const bool outer = (swapped ? p.x : p.y).c == 1;
@@ -87,12 +89,15 @@ double cost(const ConvProblem& problem, Pass pass) {
       : swapped && p.w.c != 1                                    ? 500
                                                                  : 100;
   double operations = tiles *
-      (points * product * (vectors > 1 ? 1.0 : 1.2) +
+      (points * product *
+           (side > 1          ? 1.4
+                : vectors > 1 ? 1.0
+                              : 1.2) +
        blocks * pieces * points * in + vectors * points * out);
   const double times =
       pass == Pass::weight_grad ? 1 + std::floor(tiles / 64) : 1;
   operations += times * product * (points * 4 + 80 + convert);
-  return p.groups * (operations * L / fma_rate(p.dtype) + 1000);
+  return p.groups / side * (operations * L / fma_rate(p.dtype) + 1000);
 }
 
 int64_t workspace(const ConvProblem& p, Pass pass, int threads) {
@@ -142,6 +147,8 @@ const ConvAlgorithm kConvWinograd =
 
 #include "cpu/conv_winograd_tiles.h"
 
+#include "cpu/conv_winograd_side.h"
+
 #include "cpu/conv_winograd_gather.h"
 
 #include "cpu/conv_winograd_weight_grad.h"
@@ -177,19 +184,41 @@ int64_t padded_bias(const GatherView& v) {
 
 } // namespace
 
+// The view of a problem, with groups side by side.
+template <typename S>
+GatherView winograd_view(const ConvProblem& p, Pass pass, int64_t side) {
+  GatherView v = gather_view(p, pass);
+  v.p = side_by_side(p, side);
+  v.red *= side;
+  v.lanes *= side;
+  v.src_group *= side;
+  v.dst_group *= side;
+  v.w_group *= side;
+  return v;
+}
+
+// Borders of a padding mode are columns of one group.
+template <typename S>
+int64_t gather_side(const ConvProblem& p, Pass pass) {
+  return pass == Pass::input_grad && p.mode != PaddingMode::zeros
+      ? 1
+      : groups_side_by_side(p, kLanes<acc_t<S>>);
+}
+
 template <typename S>
 int64_t winograd_workspace(const ConvProblem& p, Pass pass, int threads) {
   if (pass == Pass::weight_grad) {
     return WinogradWeightGrad<S>(p).workspace(threads);
   }
-  const GatherView v = gather_view(p, pass);
+  const int64_t side = gather_side<S>(p, pass);
+  const GatherView v = winograd_view<S>(p, pass, side);
   Scratch scratch(nullptr);
-  scratch.take<acc_t<S>>(p.groups * padded_bias<S>(v));
+  scratch.take<acc_t<S>>(v.p.groups * padded_bias<S>(v));
   int64_t most = 0;
   each_winograd_job(
       v,
       [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
-        const WinogradJob<S> job(v, r0, r1, r2, threads);
+        const WinogradJob<S> job(v, side, r0, r1, r2, threads);
         most = std::max(most, job.workspace(threads));
       },
       [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
@@ -213,19 +242,20 @@ void winograd_run(
         workspace);
     return;
   }
-  const GatherView v = gather_view(p, pass);
+  const int64_t side = gather_side<S>(p, pass);
+  const GatherView v = winograd_view<S>(p, pass, side);
   const bool fwd = pass == Pass::forward;
   const S* src = static_cast<const S*>(fwd ? t.x : t.y);
   S* dst = static_cast<S*>(fwd ? t.y : t.x);
   const S* w = static_cast<const S*>(t.w);
   const int64_t lanes = padded_bias<S>(v);
   Scratch scratch(workspace);
-  A* bias = scratch.take<A>(p.groups * lanes);
+  A* bias = scratch.take<A>(v.p.groups * lanes);
   void* rest = scratch.take<char>(0);
   if (t.bias == nullptr) {
     bias = nullptr;
   } else {
-    for (int64_t i = 0; i < p.groups * lanes; ++i) {
+    for (int64_t i = 0; i < v.p.groups * lanes; ++i) {
       const int64_t g = i / lanes, lane = i % lanes;
       bias[i] = lane < v.lanes
           ? static_cast<A>(static_cast<const S*>(t.bias)[g * v.lanes + lane])
@@ -236,7 +266,8 @@ void winograd_run(
   each_winograd_job(
       v,
       [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
-        WinogradJob<S>(v, r0, r1, r2, threads)(src, w, bias, lanes, dst, rest);
+        WinogradJob<S>(v, side, r0, r1, r2, threads)(
+            src, w, bias, lanes, dst, rest);
       },
       [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
         PanelJob<S>(v, r0, r1, r2)(src, w, bias, dst, rest);

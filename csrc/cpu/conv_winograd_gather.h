@@ -34,15 +34,22 @@ struct WinogradJob {
   AxisRun run[3];
   WinogradGrid grid;
   WinogradTransform<6, S> transform;
+  int64_t side; // groups that share the lanes of a vector
+  int64_t channels; // of the reduction of one group
+  int most_rows; // of a register tile
   int64_t channel_blocks;
   int64_t red_blocks, red; // the reduction, in blocks of up to L channels
   int64_t vectors, lane_blocks; // of the destination's channels
   int wide; // vectors of a block of lanes
   bool source_first; // all of V exists and U is made in passing, or reverse
+  bool own_weights; // U is made by the task that uses it
   int64_t block, blocks; // tiles that are multiplied at a time
 
+  // side: groups of the problem that a group of the view stands for (see
+  // conv_winograd_form.h).
   WinogradJob(
       const GatherView& v,
+      int64_t side,
       const AxisRun& r0,
       const AxisRun& r1,
       const AxisRun& r2,
@@ -50,11 +57,14 @@ struct WinogradJob {
       : v(v),
         run{r0, r1, r2},
         grid(r0, r1, r2, v.p.batch),
-        transform(grid, v.src, v.src_size, v.mode) {
+        transform(grid, v.src, v.src_size, v.mode),
+        side(side),
+        channels(v.red / side),
+        most_rows(side > 1 ? kSideRows : kRows) {
     const int64_t tiles = grid.tiles, points = grid.points;
     channel_blocks = (v.red + L - 1) / L;
     red_blocks = channel_blocks * grid.pieces;
-    red = v.red * grid.pieces;
+    red = channels * grid.pieces;
     vectors = (v.lanes + L - 1) / L;
 
     // U of a problem is up to four times its weights. It is made once and read
@@ -71,6 +81,9 @@ struct WinogradJob {
     const int64_t few =
         std::max(grid.unit, std::min(kMBytes / m_bytes, v_bytes / tile_bytes));
     source_first = tiles <= few || row * tile_bytes > kVBytes;
+    if (side > 1) { // a group is a task: no thread waits for another
+      source_first = false;
+    }
     wide = 2;
     if (source_first) {
       block = few;
@@ -87,19 +100,23 @@ struct WinogradJob {
     block = std::min(tiles, block / grid.unit * grid.unit);
     wide = static_cast<int>(std::min<int64_t>(wide, vectors));
     blocks = (tiles + block - 1) / block;
+    own_weights = side > 1 && blocks == 1;
     lane_blocks = (vectors + wide - 1) / wide;
   }
   static constexpr int64_t kMBytes = 512 << 10;
   static constexpr int64_t kVBytes = 1 << 20;
   static constexpr int64_t kBlockBytes = 400 << 10;
 
-  // Strides of U and V from point to point: one line more than a block needs, so
+  // Strides of U, V and M from point to point: one line more than a block needs, so
   // that the points of a tile do not share the sets of the cache.
   int64_t u_stride(int64_t steps) const {
     return steps * wide * L + L;
   }
   int64_t v_stride() const {
     return red_blocks * block * L + L;
+  }
+  int64_t m_stride() const {
+    return block * wide * L + L;
   }
   int64_t u_block() const {
     return grid.points * u_stride(red);
@@ -113,9 +130,15 @@ struct WinogradJob {
   }
   // Steps of the reduction in blocks [0, b).
   int64_t steps(int64_t b) const {
-    return b / channel_blocks * v.red + std::min(v.red, b % channel_blocks * L);
+    return b / channel_blocks * channels +
+        std::min(channels, b % channel_blocks * L);
   }
   int block_steps(int64_t b) const {
+    return static_cast<int>(
+        std::min<int64_t>(L, channels - b % channel_blocks * L));
+  }
+  // Channels in the lanes of V.
+  int block_lanes(int64_t b) const {
     return static_cast<int>(
         std::min<int64_t>(L, v.red - b % channel_blocks * L));
   }
@@ -134,14 +157,18 @@ struct WinogradJob {
     t.stage = scratch.take<A>(grid.stage() * L);
     t.taps = scratch.take<A>(L * 9 * wide * L);
     t.off = scratch.take<int64_t>(L * 9);
-    t.u = scratch.take<A>(source_first ? points * u_stride(kWinogradSum) : 0);
+    t.u = scratch.take<A>(
+        source_first      ? points * u_stride(kWinogradSum)
+            : own_weights ? u_block()
+                          : 0);
     t.v = scratch.take<A>(source_first ? 0 : points * v_stride());
-    t.m = scratch.take<A>(points * block * wide * L);
+    t.m = scratch.take<A>(points * m_stride());
     return t;
   }
   // U of all groups, or V of one block.
   int64_t shared() const {
     return source_first ? grid.points * v_stride()
+        : own_weights   ? 0
                         : v.p.groups * lane_blocks * u_block();
   }
   int64_t workspace(int threads) const {
@@ -193,7 +220,19 @@ struct WinogradJob {
               j % across * axis[2].tstep * v.w_tap[2];
         }
       }
-      pack_columns(piece, v.w_lane, t.off, n * taps, valid, width, t.taps);
+      if (side == 1) {
+        pack_columns(piece, v.w_lane, t.off, n * taps, valid, width, t.taps);
+      } else {
+        // Lanes of the groups side by side, each group's reduction in step.
+        const int64_t lanes = v.lanes / side;
+        for (int lane = 0; lane < width; ++lane) {
+          const S* from_lane = piece + lane / lanes * (v.w_group / side) +
+              lane % lanes * v.w_lane;
+          for (int64_t i = 0; i < n * taps; ++i) {
+            t.taps[i * width + lane] = static_cast<A>(from_lane[t.off[i]]);
+          }
+        }
+      }
       for (int c = 0; c < n; ++c) {
         const A* tap = t.taps + (by_tap ? c : c * taps) * width;
         const int64_t step = by_tap ? n * width : width;
@@ -223,20 +262,13 @@ struct WinogradJob {
       int64_t step,
       A* u,
       int64_t stride) {
-    constexpr int taps = Tall ? 9 : 3, points = Tall ? 36 : 6;
-    Vec<A> w[taps], out[points];
-#pragma GCC unroll 9
-    for (int j = 0; j < taps; ++j) {
-      w[j] = j / 3 < down && j % 3 < across
-          ? load(tap + (j / 3 * across + j % 3) * step)
-          : Vec<A>{};
-    }
-    winograd::both<kWinogradTaps, kWinogradPoints, Tall>(
-        w, out, [](const auto& a, auto& b) { winograd::filter(a, b); });
-#pragma GCC unroll 36
-    for (int i = 0; i < points; ++i) {
-      store(u + i * stride, out[i]);
-    }
+    winograd::both<kWinogradTaps, kWinogradPoints, Tall, Vec<A>>(
+        [&](int y, int x) {
+          return y < down && x < across ? load(tap + (y * across + x) * step)
+                                        : Vec<A>{};
+        },
+        winograd::Points<A>{u, stride},
+        [](const auto& a, auto& b) { winograd::filter(a, b); });
   }
 
   // -- source
@@ -262,7 +294,7 @@ struct WinogradJob {
             src + b % channel_blocks * L * v.src.c,
             s,
             corner,
-            block_steps(b),
+            block_lanes(b),
             to + (b * block + s.at) * L,
             L,
             v_stride(),
@@ -284,7 +316,7 @@ struct WinogradJob {
       int64_t stride,
       const Thread& t) const {
     const int width = block_vectors(k) * L;
-    const int64_t tiles = (count + kRows - 1) / kRows;
+    const int64_t tiles = (count + most_rows - 1) / most_rows;
     for (int i = 0; i < grid.points; ++i) {
       const A* weights = u + i * stride;
       for (int64_t b = first; b < first + n; b += sum_blocks()) {
@@ -293,6 +325,17 @@ struct WinogradJob {
         for (int64_t j = 0; j < tiles; ++j) {
           const int64_t row = count * j / tiles;
           const int64_t rows = count * (j + 1) / tiles - row;
+          if (side > 1) {
+            side_product<A>(static_cast<int>(rows))(
+                source + row * L,
+                block * L,
+                channels,
+                end - b,
+                weights,
+                t.m + i * m_stride() + row * width,
+                b > 0);
+            continue;
+          }
           product(width / L, static_cast<int>(rows))(
               source + row * L,
               block * L,
@@ -300,7 +343,7 @@ struct WinogradJob {
               b,
               end,
               weights,
-              t.m + (i * block + row) * width,
+              t.m + i * m_stride() + row * width,
               b > 0);
         }
         weights += (steps(end) - steps(b)) * width;
@@ -426,7 +469,6 @@ struct WinogradJob {
       S* dst,
       const Thread& t) const {
     constexpr int high = Tall ? kWinogradOutputs : 1;
-    constexpr int products = Tall ? 36 : 6;
     const auto& axis = grid.axis;
     const int64_t dy = axis[1].dilation, dx = grid.unit;
     int rows = 0;
@@ -443,13 +485,12 @@ struct WinogradJob {
     const bool in_place = v.dst.c == 1;
     const int64_t slots = kWinogradOutputs * s.count;
     for (int64_t i = 0; i < s.count; ++i, m += width) {
-      Vec<A> in[products], y[high * 4];
-#pragma GCC unroll 36
-      for (int j = 0; j < products; ++j) {
-        in[j] = load(m + j * block * width);
-      }
-      winograd::both<6, 4, Tall>(
-          in, y, [](const auto& a, auto& b) { winograd::outputs(a, b); });
+      Vec<A> y[high * 4];
+      int made = 0;
+      winograd::both<6, 4, Tall, Vec<A>>(
+          [&](int r, int c) { return load(m + (r * 6 + c) * m_stride()); },
+          [&](Vec<A> v) { y[made++] = v; },
+          [](const auto& a, auto& b) { winograd::outputs(a, b); });
       const int64_t x = grid.column(i);
       if (!in_place) {
 #pragma GCC unroll 16
@@ -510,7 +551,7 @@ struct WinogradJob {
     };
     const double work = 1.0 * grid.tiles * grid.points * red * vectors * L;
     if (!source_first) {
-      const int64_t panels = v.p.groups * lane_blocks;
+      const int64_t panels = own_weights ? 0 : v.p.groups * lane_blocks;
       parallel_for(
           panels,
           task_grain(panels, 10.0 * u_block() * panels),
@@ -539,15 +580,19 @@ struct WinogradJob {
               transform_source(
                   src + g * v.src_group, first, count, 0, red_blocks, t.v, t);
               for (int64_t k = 0; k < lane_blocks; ++k) {
-                multiply(
-                    t.v,
-                    count,
-                    k,
-                    0,
-                    red_blocks,
-                    all + (g * lane_blocks + k) * u_block(),
-                    u_stride(red),
-                    t);
+                const A* u = all + (g * lane_blocks + k) * u_block();
+                if (own_weights) {
+                  transform_weights(
+                      w + g * v.w_group,
+                      k,
+                      0,
+                      red_blocks,
+                      t.u,
+                      u_stride(red),
+                      t);
+                  u = t.u;
+                }
+                multiply(t.v, count, k, 0, red_blocks, u, u_stride(red), t);
                 transform_outputs(
                     first, count, k, bias_of(g), dst + g * v.dst_group, t);
               }

@@ -195,9 +195,20 @@ struct WinogradRow {
   }
 };
 
-// A tile's From x From elements (From of one row, where it is flat), `row` and
-// `pixel` apart, transformed to its points, `stride` apart. channels: of each
-// vector, that may be read.
+// A tile's From x From elements (From of one row, where it is flat), get(row,
+// column), transformed to its points, `stride` apart.
+template <int From, bool Tall, typename A, typename G, typename T>
+inline __attribute__((always_inline)) void winograd_points(
+    G get,
+    A* to,
+    int64_t stride,
+    T transform) {
+  winograd::both<From, kWinogradPoints, Tall, Vec<A>>(
+      get, winograd::Points<A>{to, stride}, transform);
+}
+
+// The same of elements `row` and `pixel` apart. channels: of each vector, that
+// may be read.
 template <int From, bool Tall, typename A, typename T>
 inline void winograd_tile(
     const A* from,
@@ -207,25 +218,42 @@ inline void winograd_tile(
     A* to,
     int64_t stride,
     T transform) {
-  constexpr int high = Tall ? From : 1;
-  constexpr int points = Tall ? 36 : 6;
-  Vec<A> d[high * From], out[points];
   if (channels == kLanes<A>) {
-#pragma GCC unroll 36
-    for (int i = 0; i < high * From; ++i) {
-      d[i] = load(from + i / From * row + i % From * pixel);
-    }
+    winograd_points<From, Tall>(
+        [&](int r, int x) { return load(from + r * row + x * pixel); },
+        to,
+        stride,
+        transform);
   } else {
-#pragma GCC unroll 36
-    for (int i = 0; i < high * From; ++i) {
-      d[i] = load_partial(from + i / From * row + i % From * pixel, channels);
-    }
+    winograd_points<From, Tall>(
+        [&](int r, int x) {
+          return load_partial(from + r * row + x * pixel, channels);
+        },
+        to,
+        stride,
+        transform);
   }
-  winograd::both<From, kWinogradPoints, Tall>(d, out, transform);
-#pragma GCC unroll 36
-  for (int i = 0; i < points; ++i) {
-    store(to + i * stride, out[i]);
-  }
+}
+
+// The same at a border: rows that lie outside are null, columns outside hold no
+// channels.
+template <int From, bool Tall, typename A, typename T>
+inline void winograd_border_tile(
+    const A* const (&rows)[Tall ? From : 1],
+    const int64_t (&place)[From],
+    const int (&channels)[From],
+    A* to,
+    int64_t stride,
+    T transform) {
+  winograd_points<From, Tall>(
+      [&](int r, int x) {
+        return rows[r] == nullptr
+            ? Vec<A>{}
+            : load_partial(rows[r] + place[x], channels[x]);
+      },
+      to,
+      stride,
+      transform);
 }
 
 // All tiles of a segment of one tensor and up to L of its channels, by F(4, 3)'s
@@ -335,6 +363,25 @@ struct WinogradTransform {
               to + i * tile,
               stride,
               apply);
+          continue;
+        }
+      }
+      if constexpr (std::is_same_v<S, A>) {
+        if (mode == PaddingMode::zeros) {
+          const A* lines[high];
+          int64_t place[From];
+          int filled[From];
+          for (int r = 0; r < high; ++r) {
+            lines[r] = rows[r].at;
+          }
+          for (int j = 0; j < From; ++j) {
+            const int64_t at = x + j * dx;
+            const bool seen = at >= 0 && at < size[2];
+            place[j] = seen ? at * strides.s[2] : 0;
+            filled[j] = seen ? channels : 0;
+          }
+          winograd_border_tile<From, Tall>(
+              lines, place, filled, to + i * tile, stride, apply);
           continue;
         }
       }

@@ -94,10 +94,33 @@ inline void outputs3(const V (&m)[6], V (&y)[3]) {
   y[2] = p2 * sp + (q2 * sq + m[5]);
 }
 
+// Where results go one after the other, `stride` apart. The step is hidden from
+// the compiler, which would keep all 36 addresses in registers, and those, in
+// turn, on the stack.
+template <typename A>
+struct Points {
+  A* to;
+  int64_t stride;
+  void operator()(Vec<A> point) {
+    store(to, point);
+    to += stride;
+    asm("" : "+r"(to));
+  }
+};
+
 // Both dimensions: T(d) along rows and along columns. Where one dimension has a
-// single point, only along the other.
-template <int From, int To, bool Tall, typename V, typename T>
-inline void both(const V* d, V* out, T transform) {
+// single point, only along the other. d = get(row, column) is read column by
+// column and put(value) takes the results row by row: what lies between is more
+// than the registers hold, and neither all of d nor all results are beside it.
+template <
+    int From,
+    int To,
+    bool Tall,
+    typename V,
+    typename G,
+    typename P,
+    typename T>
+inline __attribute__((always_inline)) void both(G get, P&& put, T transform) {
   constexpr int high = Tall ? To : 1;
   V half[high * From];
 #pragma GCC unroll 6
@@ -106,7 +129,7 @@ inline void both(const V* d, V* out, T transform) {
       V a[From], b[To];
 #pragma GCC unroll 6
       for (int r = 0; r < From; ++r) {
-        a[r] = d[r * From + x];
+        a[r] = get(r, x);
       }
       transform(a, b);
 #pragma GCC unroll 6
@@ -114,7 +137,7 @@ inline void both(const V* d, V* out, T transform) {
         half[r * From + x] = b[r];
       }
     } else {
-      half[x] = d[x];
+      half[x] = get(0, x);
     }
   }
 #pragma GCC unroll 6
@@ -127,7 +150,7 @@ inline void both(const V* d, V* out, T transform) {
     transform(a, b);
 #pragma GCC unroll 6
     for (int x = 0; x < To; ++x) {
-      out[r * To + x] = b[x];
+      put(b[x]);
     }
   }
 }

@@ -19,7 +19,9 @@ struct WinogradWeightGrad {
   using A = acc_t<S>;
   static constexpr int L = kLanes<A>;
 
-  ConvProblem p;
+  int64_t side; // groups that share the lanes of a vector
+  ConvProblem p; // with so many groups as one
+  int64_t channels; // of one of them
   GatherView view; // of forward
   WinogradGrid grid;
   WinogradTransform<6, S> x_transform;
@@ -32,7 +34,9 @@ struct WinogradWeightGrad {
   TileCut rows; // channels as rows of the register tile
 
   explicit WinogradWeightGrad(const ConvProblem& problem)
-      : p(problem),
+      : side(groups_side_by_side(problem, kLanes<A>)),
+        p(side_by_side(problem, side)),
+        channels(p.in_group() / side),
         view(gather_view(p, Pass::forward)),
         grid(view.runs[0][0], view.runs[1][0], view.runs[2][0], p.batch),
         x_transform(grid, p.x, p.in, p.mode),
@@ -44,14 +48,14 @@ struct WinogradWeightGrad {
     wide = static_cast<int>(std::min<int64_t>(2, vectors));
     lane_blocks = (vectors + wide - 1) / wide;
     taps = grid.tall ? 9 : 3;
-    rows = TileCut(p.in_group(), tile_rows<A>(wide));
+    rows = TileCut(channels, tile_rows<A>(wide));
     // V and W take up to three times the weights and half a megabyte, and 8 MB.
     // More than 64 tiles would not make the outputs' transform much rarer, and
     // the sums of products longer and less exact.
     const int64_t tile_bytes =
         grid.points * (columns + vectors * L) * static_cast<int64_t>(sizeof(A));
     const int64_t most = (512 << 10) +
-        3 * p.in_group() * p.taps() * p.out_group() *
+        3 * channels * p.taps() * p.out_group() *
             static_cast<int64_t>(sizeof(A));
     block =
         std::min<int64_t>(64, std::min<int64_t>(most, 8 << 20) / tile_bytes);
@@ -72,7 +76,7 @@ struct WinogradWeightGrad {
     return tile_rows<A>(wide) * wide * L;
   }
   int64_t sum_size() const { // of a piece and block of lanes
-    return p.in_group() * taps * wide * L;
+    return channels * taps * wide * L;
   }
 
   struct Shared {
@@ -180,6 +184,16 @@ struct WinogradWeightGrad {
     const int height = rows.rows(row);
     const auto product = tile_function<A, false>(height, lanes);
     for (int i = 0; i < grid.points; ++i) {
+      if (side > 1) {
+        side_rows(
+            static_cast<int>(channels),
+            shared.v + i * v_stride() + piece * channel_blocks * L,
+            columns,
+            shared.w + (k * grid.points + i) * w_stride(),
+            count,
+            t.m + i * m_stride());
+        continue;
+      }
       product(
           shared.v + i * v_stride() + piece * channel_blocks * L +
               rows.begin(row),
@@ -205,18 +219,13 @@ struct WinogradWeightGrad {
   }
   template <bool Tall>
   void add_taps(const A* m, A* to, int64_t width, bool add) const {
-    constexpr int count = Tall ? 9 : 3, points = Tall ? 36 : 6;
-    Vec<A> in[points], out[count];
-#pragma GCC unroll 36
-    for (int i = 0; i < points; ++i) {
-      in[i] = load(m + i * m_stride());
-    }
-    winograd::both<kWinogradPoints, kWinogradTaps, Tall>(
-        in, out, [](const auto& a, auto& b) { winograd::outputs3(a, b); });
-#pragma GCC unroll 9
-    for (int i = 0; i < count; ++i) {
-      store(to + i * width, add ? load(to + i * width) + out[i] : out[i]);
-    }
+    winograd::both<kWinogradPoints, kWinogradTaps, Tall, Vec<A>>(
+        [&](int r, int c) { return load(m + (r * 6 + c) * m_stride()); },
+        [&](Vec<A> v) {
+          store(to, add ? load(to) + v : v);
+          to += width;
+        },
+        [](const auto& a, auto& b) { winograd::outputs3(a, b); });
   }
 
   // The taps that exist, of one piece, into the gradient.
@@ -224,7 +233,7 @@ struct WinogradWeightGrad {
     const int width = block_vectors(k) * L;
     const int valid = static_cast<int>(
         std::min<int64_t>(width, p.out_group() - k * wide * L));
-    const int channels = static_cast<int>(p.in_group());
+    const int channels = static_cast<int>(this->channels);
     int64_t piece[3];
     grid.piece(i, piece);
     const int64_t y = piece[1] * kWinogradTaps, x = piece[2] * kWinogradTaps;
