@@ -126,6 +126,56 @@ def test_max_pool_operators(problem: shapes.Pool, dtype: torch.dtype) -> None:
     assert not failures, "\n".join(failures)
 
 
+# Windows that overlap, touch, leave gaps, are dilated, padded; 16 channels, so that in
+# channels_last every dtype has whole vectors of them, and 5, so that none has.
+WINDOWED = [
+    shapes.Pool("overlapping", (2, 16, 7, 8), 3, 2, 1),
+    shapes.Pool("dilated", (1, 16, 9, 8), 3, 1, 1, 2),
+    shapes.Pool("gaps", (1, 16, 9, 10), (2, 3), (3, 5)),
+    shapes.Pool("1d", (2, 16, 13), 4, 2, 2),
+    shapes.Pool("3d", (1, 16, 4, 5, 6), (2, 3, 2), (1, 2, 2), (1, 1, 0)),
+    shapes.Pool("odd_channels", (2, 5, 7, 8), 3, 2, 1),
+]
+
+
+@pytest.mark.parametrize("codes", [torch.int32, torch.int64], **named)
+@pytest.mark.parametrize("dtype", FLOATS, **named)
+@pytest.mark.parametrize("problem", WINDOWED, **named)
+def test_window_gradient_by_flat_codes(
+    problem: shapes.Pool, dtype: torch.dtype, codes: torch.dtype
+) -> None:
+    """Windows that are known, and codes that are positions and not taps."""
+    nd = problem.nd
+    kernel = reference.each(problem.kernel, nd)
+    stride = kernel if problem.stride is None else reference.each(problem.stride, nd)
+    window = (
+        kernel,
+        stride,
+        reference.each(problem.padding, nd),
+        reference.each(problem.dilation, nd),
+    )
+    x = hard(problem.x_size, "ties").to(dtype)
+    y, index, grad, gx = max_by_torch(problem, x.double(), "flat")
+    for how, g in layouts(grad.to(dtype)).items():
+        last = how == "channels_last"
+        code = layouts(index.to(codes))[how]
+        found = ops.pool_scatter(g, code, x.shape, *window, last)
+        assert_same(found, gx.to(dtype), f"scatter of {how}")
+        gathered = ops.pool_gather(layouts(x)[how], code, *window, last)
+        assert_same(gathered, y.to(dtype), f"gather of {how}")
+    # What names no position of the plane is skipped.
+    none = index.to(codes, copy=True).flatten(2)
+    none[..., ::2] = -1
+    kept = grad.clone().flatten(2)
+    kept[..., ::2] = 0
+    expected = torch.zeros_like(gx).flatten(2)
+    expected.scatter_add_(2, index.flatten(2), kept)
+    found = ops.pool_scatter(
+        grad.to(dtype), none.view(index.shape), x.shape, *window, False
+    )
+    assert_same(found, expected.view(gx.shape).to(dtype), "codes of nothing")
+
+
 @pytest.mark.parametrize("return_indices", [False, True])
 @pytest.mark.parametrize("problem", shapes.POOLS, **named)
 def test_max_pool(problem: shapes.Pool, return_indices: bool) -> None:

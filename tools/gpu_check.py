@@ -149,8 +149,10 @@ class Check:
         share = self.ahead.get(name, 1.0)
         return max(1.0, left * share / max(sum(self.ahead.values()), share) - PATIENCE)
 
-    def run(self, name: str, command: list[str], **environment: str) -> tuple[str, str]:
-        """Runs a command with its output in a log, for seconds(name).
+    def run(
+        self, name: str, command: list[str], folder: Path = ROOT, **environment: str
+    ) -> tuple[str, str]:
+        """Runs a command in a folder with its output in a log, for seconds(name).
 
         Out of time it gets Ctrl-C first, on which the benchmark writes what it has.
 
@@ -163,7 +165,7 @@ class Check:
         with log.open("w") as stream:
             process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=folder,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -208,11 +210,28 @@ def compute_capability() -> str:
 # -- the parts ----------------------------------------------------------------------
 
 
+def folder_to_build_in(check: Check) -> Path:
+    """The tree, or where setuptools is too old to read its pyproject.toml, which an
+    extension in the tree does not need, a folder of links to all else."""
+    from setuptools import __version__ as version
+
+    if int(version.partition(".")[0]) >= 77:
+        return ROOT
+    folder = check.out / "logs" / "tree"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path in ROOT.iterdir():
+        if path.name not in ("pyproject.toml", "build"):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
 def build(check: Check) -> Part:
     """Builds in the tree; for this GPU only, which is quicker."""
     start = time.monotonic()
     if check.device == "cuda":
         command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+        folder = folder_to_build_in(check)
         environment = {"TORCHCONV_CUDA": "1", "MAX_JOBS": str(check.jobs)}
         if not os.environ.get("TORCH_CUDA_ARCH_LIST") and compute_capability():
             environment["TORCH_CUDA_ARCH_LIST"] = compute_capability()
@@ -220,7 +239,8 @@ def build(check: Check) -> Part:
         script = "from cuda_on_cpu import library; print(library.build())"
         command = [sys.executable, "-c", script]
         environment = {"PYTHONPATH": str(ROOT / "tests")}
-    status, tail = check.run("build", command, **environment)
+        folder = ROOT
+    status, tail = check.run("build", command, folder, **environment)
     log = (check.out / "logs" / "build.log").read_text(errors="replace")
     said = [line for line in log.splitlines() if line.startswith("torchconv: ")]
     summary = said[-1].removeprefix("torchconv: ") if said else tail
