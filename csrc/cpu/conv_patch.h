@@ -62,6 +62,7 @@ inline void sum_lanes(Vec<A> (&rows)[kLanes<A>]) {
 
 constexpr int kPatchWindows = kRegisters == 32 ? 4 : 2; // of a tile, at most
 constexpr int kPatchFilters = kRegisters == 32 ? 6 : 4;
+constexpr int kFewWindows = kRegisters / 2; // of a tile of a single filter
 
 // out[k * P + p] = bias[k * P + p] + the product of window p and filter k.
 template <typename T>
@@ -86,26 +87,28 @@ void patch_tile(
   Vec<A> c[K][P];
 #pragma GCC unroll 8
   for (int k = 0; k < K; ++k) {
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
       c[k][p] = Vec<A>{};
     }
   }
   const typename T::Storage* row[P];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
   for (int p = 0; p < P; ++p) {
     row[p] = x[p];
   }
   const auto step = [&](auto read, int64_t r) {
     typename T::Factor a[P];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
       a[p] = read(row[p] + r);
+      // The tile waits for memory: the next windows, which mostly follow.
+      __builtin_prefetch(row[p] + P * n + r, 0, 2);
     }
 #pragma GCC unroll 8
     for (int k = 0; k < K; ++k) {
       const typename T::Factor b = read(w + k * filter + r);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
         T::step(c[k][p], a[p], b);
       }
@@ -143,6 +146,10 @@ PatchFn<T> patch_function_of(int filters) {
 }
 template <typename T>
 PatchFn<T> patch_function(int windows, int filters) {
+  if (windows > kPatchWindows) {
+    return filters == 2 ? patch_tile<T, kFewWindows / 2, 2>
+                        : patch_tile<T, kFewWindows, 1>;
+  }
   if constexpr (kPatchWindows == 4) {
     if (windows == 4) {
       return patch_function_of<T, 4>(filters);
@@ -150,6 +157,16 @@ PatchFn<T> patch_function(int windows, int filters) {
   }
   return windows == 2 ? patch_function_of<T, 2>(filters)
                       : patch_function_of<T, 1>(filters);
+}
+
+// Windows of the next tile, for so many filters: as many as make the sums of
+// lanes whole vectors.
+inline int patch_windows(int64_t left, int filters) {
+  const int few = kFewWindows / filters;
+  return filters <= 2 && left >= few ? few
+      : left >= kPatchWindows        ? kPatchWindows
+      : left >= 2                    ? 2
+                                     : 1;
 }
 
 // The next tile of what is left: `most`, or two, or one.
@@ -237,17 +254,33 @@ struct PatchForward {
             const int64_t count = std::min(block, windows - first);
             const S* row[64];
             int64_t place[64];
-            for (int64_t i = 0; i < count; ++i) {
-              const int64_t sample = (first + i) / pixels;
-              int64_t rest = (first + i) % pixels;
-              row[i] = x + sample * p.x.n + g * p.in_group() * p.x.c;
-              place[i] = sample * p.y.n + g * k_group * p.y.c;
-              for (int d = 2; d >= 0; --d) {
-                const int64_t o = rest % p.out[d];
-                rest /= p.out[d];
-                row[i] += o * p.stride[d] * p.x.s[d];
-                place[i] += o * p.y.s[d];
+            int64_t sample = first / pixels, at[3], rest = first % pixels;
+            for (int d = 2; d >= 0; --d) {
+              at[d] = rest % p.out[d];
+              rest /= p.out[d];
+            }
+            for (int64_t i = 0; i < count;) {
+              const S* from = x + sample * p.x.n + g * p.in_group() * p.x.c;
+              int64_t to = sample * p.y.n + g * k_group * p.y.c;
+              for (int d = 0; d < 3; ++d) {
+                from += at[d] * p.stride[d] * p.x.s[d];
+                to += at[d] * p.y.s[d];
               }
+              // Neighbours along the last dimension.
+              const int64_t end = std::min(count, i + p.out[2] - at[2]);
+              at[2] += end - i;
+              for (; i < end; ++i, to += p.y.s[2]) {
+                row[i] = from;
+                place[i] = to;
+                from += p.stride[2] * p.x.s[2];
+              }
+              int d = 2;
+              while (d >= 0 && at[d] == p.out[d]) {
+                at[d--] = 0;
+                d < 0 ? ++sample : ++at[d];
+              }
+            }
+            for (int64_t i = 0; i < count; ++i) {
               if (!form.in_place) {
                 gather(row[i], buffer + i * form.n);
                 row[i] = buffer + i * form.n;
@@ -282,7 +315,7 @@ struct PatchForward {
       const int K = patch_part(k1 - k, kPatchFilters);
       int made_for = 0;
       for (int64_t i = 0; i < count;) {
-        const int P = patch_part(count - i, kPatchWindows);
+        const int P = patch_windows(count - i, K);
         if (bias != nullptr && made_for != P) {
           made_for = P;
           for (int l = 0; l < P * K; ++l) {
@@ -291,8 +324,11 @@ struct PatchForward {
         }
         patch_function<T>(P, K)(
             row + i, w + k * p.w.n, p.w.n, form.n, add, out);
-        for (int l = 0; l < P * K; ++l) {
-          y[place[i + l % P] + (k + l / P) * p.y.c] = out[l];
+        for (int j = 0; j < K; ++j) {
+          S* to = y + (k + j) * p.y.c;
+          for (int l = 0; l < P; ++l) {
+            to[place[i + l]] = out[j * P + l];
+          }
         }
         i += P;
       }

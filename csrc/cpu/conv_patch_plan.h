@@ -1,6 +1,6 @@
 // Which layers are products of windows and filters that lie in memory as runs:
 // windows that do not overlap and see no padding (patch embeddings, kernels
-// that cover the input, 1 x 1 layers of pooled features).
+// that cover the input, 1 x 1 layers of pooled features, heads of few channels).
 #pragma once
 
 #include <algorithm>
@@ -11,6 +11,9 @@ namespace torchconv {
 namespace cpu {
 
 constexpr int64_t kMostWindows = 64; // of a sample
+// Tiles with channels in the lanes waste lanes on few filters, and read many
+// rows of pixels side by side.
+constexpr int64_t kFewFilters = 6, kFewLongFilters = 12;
 
 struct PatchForm {
   bool takes = false;
@@ -71,7 +74,9 @@ inline PatchForm patch_form(const ConvProblem& p, Pass pass, int64_t vector) {
   } else {
     // Each filter is read once for all windows of a sample; where there are many
     // (196 of ViT, 784 of ConvNeXt) packing it for tiles is soon paid back.
-    f.takes = f.covers
+    const bool few = f.in_place &&
+        p.out_group() <= (f.n < 16 * vector ? kFewFilters : kFewLongFilters);
+    f.takes = f.covers || few
         ? f.n >= 4 * vector
         : p.taps() > 1 && p.out_pixels() <= kMostWindows && f.n >= 16 * vector;
   }

@@ -62,6 +62,11 @@ inline __attribute__((always_inline)) void gemm_steps(
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       y[v] = load(br + v * L);
+      if constexpr (Indexed && P <= 2) {
+        // Few rows wait for memory, and lines of many planes are no stream that
+        // a processor foresees: those of the next tile.
+        __builtin_prefetch(br + (V + v) * L, 0, 2);
+      }
     }
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
