@@ -198,6 +198,11 @@ REAL = [
     _conv("convnext_patch_4x4s4", (1, 3, 32, 32), 24, 4, stride=4),
     _conv("vit_patch_16x16s16", (1, 3, 32, 32), 32, 16, stride=16),
     _conv("patch_3d_covers", (3, 3, 2, 8, 8), 23, (2, 8, 8), stride=(2, 8, 8)),
+    # Few channels out of many: 19 windows a tile, and blocks across samples.
+    _conv("head_1", (2, 70, 3, 37), 1, 1),
+    _conv("head_2_s2", (3, 67, 7, 9), 2, 1, stride=2),
+    _conv("head_5", (2, 65, 5, 7), 5, 1),
+    _conv("head_long_11", (1, 270, 3, 13), 11, 1),
     _conv("patch_rest", (2, 3, 37, 49), 11, (12, 16), stride=(12, 16)),
     _conv("squeeze_1x1", (7, 70, 1, 1), 13, 1),
     _conv("head_covers_g", (5, 36, 7, 7), 10, 7, groups=2),

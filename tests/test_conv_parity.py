@@ -26,6 +26,7 @@ from common import (
     conv_passes,
     difference,
     each_isa,
+    memory_format_of,
     normal,
     ops,
     per_rank,
@@ -97,12 +98,29 @@ def check_refusal(algorithm: str, error: Exception) -> str | None:
 @pytest.mark.parametrize("dtype", REAL_CONV_DTYPES, **named)
 @pytest.mark.parametrize("problem", shapes.CONVS, **named)
 def test_every_pass_exactly(problem: shapes.Conv, dtype: torch.dtype) -> None:
+    check_every_pass(problem, dtype, False)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, **named)
+@pytest.mark.parametrize("problem", [p for p in shapes.CONVS if p.nd > 1], **named)
+def test_every_pass_exactly_channels_last(
+    problem: shapes.Conv, dtype: torch.dtype
+) -> None:
+    check_every_pass(problem, dtype, True)
+
+
+def check_every_pass(
+    problem: shapes.Conv, dtype: torch.dtype, channels_last: bool
+) -> None:
     tensors, expected = whole_case(problem)
     x, w, b, grad = (t.to(dtype) for t in tensors)
+    if channels_last:
+        format = memory_format_of(problem.nd)
+        x, w, grad = (t.to(memory_format=format) for t in (x, w, grad))
     failures = []
     for isa in each_isa():
         for algorithm in ALGORITHMS:
-            found = conv_passes(problem, x, w, b, grad, algorithm)
+            found = conv_passes(problem, x, w, b, grad, algorithm, channels_last)
             for name, result in found.items():
                 if isinstance(result, Exception):
                     wrong = check_refusal(algorithm, result)
