@@ -6,6 +6,7 @@ memory format tests on it.
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from typing import Any
 
@@ -22,8 +23,32 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@functools.cache
+def weight_of(
+    size: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Made once: copying from the host cannot be captured in a graph."""
+    return normal(size, dtype).to(device)
+
+
+def convolution(algorithm: str, x: Tensor) -> Tensor:
+    """By weights that need no gradient of their own; of x they give one."""
+    depthwise = algorithm == "depthwise"
+    channels = x.shape[1]
+    size = (channels, 1 if depthwise else channels, 3, 3)
+    return TF.conv2d(
+        x,
+        weight_of(size, x.dtype, x.device),
+        padding=1,
+        groups=channels if depthwise else 1,
+        algorithm=algorithm,
+    )
+
+
 def functions() -> dict[str, Any]:
     """Functions of one tensor, (N, C, H, W), forward and backward."""
+    algorithms = ("auto", "direct", "implicit_gemm", "im2col", "depthwise")
+    convolutions = {f"conv2d {a}": partial(convolution, a) for a in algorithms}
     pools: dict[str, tuple[Any, ...]] = {
         "max_pool2d": (3, 2, 1),
         "avg_pool2d": (3, 2, 1),
@@ -32,7 +57,7 @@ def functions() -> dict[str, Any]:
         "adaptive_avg_pool2d": (1,),
         "unfold": (3,),
     }
-    return {
+    return convolutions | {
         name: partial(_first_argument, getattr(TF, name), args)
         for name, args in pools.items()
     }
@@ -122,7 +147,9 @@ def test_offsets_beyond_32_bits(dim: int) -> None:
     strides[dim] = (storage.numel() - step) // (x.shape[dim] - 1)
     view = storage.as_strided(x.shape, strides).copy_(x)
     for name, function in functions().items():
-        if name != "unfold":
+        if name.startswith("conv2d"):  # strides may lead to another algorithm
+            torch.testing.assert_close(function(view), function(x), msg=name)
+        elif name != "unfold":
             assert torch.equal(function(view), function(x)), name
     assert torch.equal(ops.channel_sum(view), ops.channel_sum(x))
 
@@ -137,6 +164,54 @@ def test_more_than_2_31_elements() -> None:
     assert y.sum() == 3
     del y
     assert TF.avg_pool2d(x, 4)[-1, -1, -1, -1] == 3 / 16
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "implicit_gemm", "im2col"])
+def test_weight_gradients_repeat_their_bits_in_a_graph(algorithm: str) -> None:
+    """Partial sums of several blocks, added in order; and their workspace."""
+    x = normal((3, 8, 30, 31), torch.float32).cuda()
+    w = normal((8, 8, 3, 3), torch.float32).cuda().requires_grad_()
+
+    def run() -> Tensor:
+        y = TF.conv2d(x, w, padding=1, algorithm=algorithm)
+        return torch.autograd.grad(y.sum(), w)[0]
+
+    expected = run()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        assert torch.equal(run(), expected)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = run()
+    for _ in range(2):
+        graph.replay()
+        torch.cuda.synchronize()
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("name", functions())
+def test_runs_where_its_tensors_are(name: str) -> None:
+    """Not on the current device, and it stays the current one."""
+    x = normal((2, 8, 12, 12), torch.float32)
+    found = backward(functions()[name], x.to("cuda:1"))
+    assert torch.cuda.current_device() == 0
+    for a, b in zip(found, backward(functions()[name], x.cuda()), strict=True):
+        assert a.device == torch.device("cuda:1")
+        assert torch.equal(a.cpu(), b.cpu())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_convolves_as_torch_does(dtype: torch.dtype) -> None:
+    x, w = normal((2, 8, 9, 9), torch.float32), normal((4, 8, 3, 3), torch.float32)
+    leaf = w.cuda().requires_grad_()
+    with torch.autocast("cuda", dtype):
+        y = TF.conv2d(x.cuda(), leaf)
+        assert y.dtype == torch.nn.functional.conv2d(x.cuda(), leaf).dtype == dtype
+    (grad,) = torch.autograd.grad(y.float().sum(), leaf)
+    assert grad.dtype == torch.float32
 
 
 def test_tensors_of_two_devices_are_refused() -> None:

@@ -17,7 +17,7 @@
 #include "cuda/conv_gemm.h"
 #include "cuda/conv_splits.cuh"
 #include "cuda/launch.cuh"
-#include "cuda/workspace.h"
+#include "cuda/limits.h"
 
 namespace torchconv {
 namespace cuda {

@@ -11,7 +11,7 @@
 #include "cuda/conv_local.h"
 #include "cuda/conv_pairs.cuh"
 #include "cuda/launch.cuh"
-#include "cuda/workspace.h"
+#include "cuda/limits.h"
 
 namespace torchconv {
 namespace cuda {

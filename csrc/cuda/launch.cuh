@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/limits.h"
 #include "cuda/queue.h"
 
 namespace torchconv {
@@ -50,8 +51,6 @@ struct Grid {
   int threads;
   int shared_bytes = 0;
 };
-
-constexpr int64_t kMaxBlocks = 0x7fffffff; // of gridDim.x
 
 // A kernel must not rely on the number of blocks it asked for: more than the
 // hardware's limit are cut off, so it walks its work with a grid-sized stride.

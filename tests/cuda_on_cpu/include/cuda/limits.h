@@ -1,4 +1,4 @@
-// In place of csrc/cuda/workspace.h: so little that the tests' problems take
+// In place of csrc/cuda/limits.h: so little that the tests' problems take
 // several rounds.
 #pragma once
 
@@ -7,6 +7,7 @@
 namespace torchconv {
 namespace cuda {
 
+constexpr int64_t kMaxBlocks = 3;
 constexpr int64_t kColumnBytes = 64 << 10;
 constexpr int64_t kPatchBytes = 16 << 10;
 
