@@ -4,8 +4,10 @@
 #include <memory>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "core/parallel.h"
+#include "cpu/pool_near_spread.h"
 
 #ifndef TC_ISA
 #define TC_SELF "cpu/pool_avg.cpp"
@@ -95,7 +97,17 @@ void average_input_grad(WindowSum& w, DType dtype, const void* gy, void* gx) {
 
 #include "cpu/pool_lanes.h"
 
+#if defined(TC_AVX512)
+#include "cpu/pool_mask_simd.h"
+
+#include "cpu/pool_near_rows.h"
+#endif
+
 #include "cpu/pool_avg_io.h"
+
+#if defined(TC_AVX512)
+#include "cpu/pool_near_sums.h"
+#endif
 
 #include "cpu/pool_avg_rows.h"
 
@@ -114,6 +126,12 @@ void average_forward_kernel(WindowSum& w, const void* x, void* y) {
   using A = acc_t<S>;
   const bool pixels = prefer_pixels<A>(w);
   const Plain<S> src{RowList<S>(x, w)};
+#if defined(TC_AVX512)
+  if (!pixels && near_sums<Average<S>>(w)) {
+    const std::unique_ptr<A[]> width = row_counts<A>(w);
+    return run_near_sums(w, src, Average<S>(y, w, width.get()));
+  }
+#endif
   if (!pixels && worth_turning<A>(w)) {
     return turned_sums<S>(w, x, y, [](A* ys, const WindowSum& turned) {
       return Average<A>(ys, turned, nullptr);
@@ -127,6 +145,11 @@ template <typename S>
 void average_input_grad_kernel(WindowSum& w, const void* gy, void* gx) {
   using A = acc_t<S>;
   const bool pixels = prefer_pixels<A>(w);
+#if defined(TC_AVX512)
+  if (!pixels && near_sums<Scaled<S>>(w)) {
+    return run_near_sums(w, Plain<S>{RowList<S>(gy, w)}, Scaled<S>(gx, w));
+  }
+#endif
   if (!pixels && worth_turning<A>(w)) {
     return turned_sums<S>(w, gy, gx, [](A* gxs, const WindowSum& turned) {
       return Scaled<A>(gxs, turned);

@@ -10,6 +10,7 @@
 //   part(r, i, c, lanes)         the same, fewer lanes, the others zero
 //   one(r, i)                    one element
 //   unit()                       columns lie side by side
+//   near()                       what pool_near_sums.h needs of it
 //
 // A sink takes finished sums and writes them:
 //
@@ -17,6 +18,7 @@
 //   put(i, v), part(i, v, lanes) element i of the row on
 //   pixel(i), put_at(c, v), part_at(c, v, lanes)   channels of column i
 //   repeat(i, j, c, n)           if kRepeats: column j is as column i
+//   near(d, h)                   what pool_near_sums.h needs of it
 
 namespace torchconv {
 namespace cpu {
@@ -78,6 +80,16 @@ struct Plain {
   bool unit() const {
     return x.stride[2] == 1;
   }
+#if defined(TC_AVX512)
+  struct Near {
+    Vec<A> lanes(const S* p, unsigned mask) const {
+      return load_lanes(p, mask, Vec<A>{});
+    }
+  };
+  Near near() const {
+    return {};
+  }
+#endif
 };
 
 // The destination tensor of any sink.
@@ -176,6 +188,28 @@ struct Average : Target<S> {
     store_as_partial(this->q + c, averaged_at(v), lanes);
   }
 
+#if defined(TC_AVX512)
+  struct Near {
+    A here, reciprocal;
+    bool exact; // the reciprocal
+    const A* width;
+
+    Vec<A> averaged(int64_t i, const Vec<A>& v) const {
+      if (width) {
+        return v / (here * load(width + i));
+      }
+      return exact ? v * reciprocal : quotient<A>(v, here, reciprocal);
+    }
+    Vec<A> finished(const S*, int64_t i, const Vec<A>& v, unsigned) const {
+      return averaged(i, v);
+    }
+  };
+  Near near(int64_t d, int64_t h) {
+    row(0, 0, d, h);
+    return {here, A(1) / here, inverse != 0, width};
+  }
+#endif
+
  private:
   Vec<A> divided(const Vec<A>& v, A d) const {
     return inverse != 0 ? v * inverse : v / d;
@@ -207,6 +241,17 @@ struct Scaled : Target<S> {
   void part_at(int64_t c, const Vec<A>& v, int lanes) const {
     store_as_partial(this->q + c, v * factor, lanes);
   }
+#if defined(TC_AVX512)
+  struct Near {
+    A factor;
+    Vec<A> finished(const S*, int64_t, const Vec<A>& v, unsigned) const {
+      return v * factor;
+    }
+  };
+  Near near(int64_t, int64_t) const {
+    return {factor};
+  }
+#endif
   // n channels from c on of column `from`, once more.
   void repeat(int64_t from, int64_t to, int64_t c, int64_t n) const {
     std::memcpy(

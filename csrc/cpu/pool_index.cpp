@@ -10,6 +10,7 @@
 
 #include "core/parallel.h"
 #include "cpu/isa.h"
+#include "cpu/pool_grad_near.h"
 #include "cpu/pool_index_flat.h"
 #include "cpu/pool_index_vector.h"
 
@@ -275,9 +276,13 @@ bool scatter_vectors(const PoolCodes& k, const void* grad, void* gx) {
       g.k.c_stride_c == 1) {
     return pool_grad_channels(g, grad, gx);
   }
-  if (k.kind == CodeKind::u8 && few_windows(p) && p.stride[2] <= 2 &&
-      pool_taps(p) < kMaxTapCode && (p.x_stride[2] == 1 || p.in[2] == 1) &&
-      ((p.y_stride[2] == 1 && g.k.c_stride[2] == 1) || p.out[2] == 1)) {
+  const bool rows = (p.x_stride[2] == 1 || p.in[2] == 1) &&
+      ((p.y_stride[2] == 1 && g.k.c_stride[2] == 1) || p.out[2] == 1);
+  if (k.kind == CodeKind::u8 && rows && pool_grad_near(g, grad, gx)) {
+    return true;
+  }
+  if (k.kind == CodeKind::u8 && rows && few_windows(p) && p.stride[2] <= 2 &&
+      pool_taps(p) < kMaxTapCode) {
     pool_grad_rows(g, grad, gx);
     return true;
   }

@@ -5,8 +5,10 @@
 #include <memory>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "core/parallel.h"
+#include "cpu/pool_near_spread.h"
 
 #ifndef TC_ISA
 #define TC_SELF "cpu/pool_lp.cpp"
@@ -70,7 +72,17 @@ void lp_input_grad(
 
 #include "cpu/pool_lanes.h"
 
+#if defined(TC_AVX512)
+#include "cpu/pool_mask_simd.h"
+
+#include "cpu/pool_near_rows.h"
+#endif
+
 #include "cpu/pool_avg_io.h"
+
+#if defined(TC_AVX512)
+#include "cpu/pool_near_sums.h"
+#endif
 
 #include "cpu/pool_avg_rows.h"
 
@@ -160,6 +172,17 @@ struct Powers : Plain<S> {
   A one(int64_t r, int64_t i) const {
     return power(Plain<S>::one(r, i));
   }
+#if defined(TC_AVX512)
+  struct Near { // p = 2
+    Vec<A> lanes(const S* p, unsigned mask) const {
+      const Vec<A> v = load_lanes(p, mask, Vec<A>{});
+      return v * v;
+    }
+  };
+  Near near() const {
+    return {};
+  }
+#endif
 };
 
 // (K * mean)^(1/p).
@@ -186,6 +209,18 @@ struct Roots : Average<S> {
   void part_at(int64_t c, const Vec<A>& v, int lanes) const {
     store_as_partial(this->q + c, power(this->averaged_at(v) * taps), lanes);
   }
+#if defined(TC_AVX512)
+  struct Near { // p = 2
+    typename Average<S>::Near mean;
+    A taps;
+    Vec<A> finished(const S*, int64_t i, const Vec<A>& v, unsigned) const {
+      return square_root<A>(mean.averaged(i, v) * taps);
+    }
+  };
+  Near near(int64_t d, int64_t h) {
+    return {Average<S>::near(d, h), taps};
+  }
+#endif
 };
 
 // gy * y^(1-p), zero where y is; y laid out as gy.
@@ -217,6 +252,23 @@ struct RootGradients : Plain<S> {
     const A v = static_cast<A>(*y_at(r, i, 0));
     return v == A(0) ? A(0) : Plain<S>::one(r, i) * power(v);
   }
+#if defined(TC_AVX512)
+  struct Near { // p = 2
+    int64_t y; // bytes from gy to y
+    Vec<A> lanes(const S* p, unsigned mask) const {
+      const S* at = reinterpret_cast<const S*>(
+          reinterpret_cast<const char*>(p) + y);
+      const Vec<A> root = load_lanes(at, mask, Vec<A>{});
+      const Vec<A> g = load_lanes(p, mask, Vec<A>{}) / root;
+      return root == A(0) ? Vec<A>{} : g;
+    }
+  };
+  Near near() const {
+    return {
+        reinterpret_cast<const char*>(y) -
+        reinterpret_cast<const char*>(this->x.base)};
+  }
+#endif
 };
 
 // Sums times K * x^(p-1); x laid out as gx.
@@ -261,6 +313,24 @@ struct InputGradients : Scaled<S> {
     store_as_partial(
         this->q + c, product(v, load_as_partial(at, lanes)), lanes);
   }
+#if defined(TC_AVX512)
+  struct Near { // p = 2
+    A factor;
+    int64_t x; // bytes from gx to x
+    Vec<A> finished(const S* row, int64_t i, const Vec<A>& v, unsigned mask)
+        const {
+      const S* at = reinterpret_cast<const S*>(
+          reinterpret_cast<const char*>(row + i) + x);
+      return v * factor * load_lanes(at, mask, Vec<A>{});
+    }
+  };
+  Near near(int64_t, int64_t) const {
+    return {
+        this->factor,
+        reinterpret_cast<const char*>(x) -
+            reinterpret_cast<const char*>(this->base)};
+  }
+#endif
 };
 
 } // namespace
@@ -275,16 +345,19 @@ void lp_forward_kernel(
   using A = acc_t<S>;
   const bool pixels = prefer_pixels<A>(w);
   const std::unique_ptr<A[]> width = row_counts<A>(w);
-  run_sums(
+  const Powers<S> powers(RowList<S>(x, w), static_cast<A>(norm_type));
+  const Roots<S> roots(
+      y,
       w,
-      Powers<S>(RowList<S>(x, w), static_cast<A>(norm_type)),
-      Roots<S>(
-          y,
-          w,
-          width.get(),
-          static_cast<A>(taps),
-          static_cast<A>(1.0 / norm_type)),
-      pixels);
+      width.get(),
+      static_cast<A>(taps),
+      static_cast<A>(1.0 / norm_type));
+#if defined(TC_AVX512)
+  if (!pixels && norm_type == 2 && near_sums<Roots<S>>(w)) {
+    return run_near_sums(w, powers, roots);
+  }
+#endif
+  run_sums(w, powers, roots, pixels);
 }
 
 template <typename S>
@@ -298,19 +371,22 @@ void lp_input_grad_kernel(
     void* gx) {
   using A = acc_t<S>;
   const bool pixels = prefer_pixels<A>(w);
-  run_sums(
+  const RootGradients<S> roots(
+      RowList<S>(gy, w),
+      static_cast<const S*>(y),
+      static_cast<A>(1 - norm_type));
+  const InputGradients<S> inputs(
+      gx,
       w,
-      RootGradients<S>(
-          RowList<S>(gy, w),
-          static_cast<const S*>(y),
-          static_cast<A>(1 - norm_type)),
-      InputGradients<S>(
-          gx,
-          w,
-          static_cast<const S*>(x),
-          static_cast<A>(taps),
-          static_cast<A>(norm_type - 1)),
-      pixels);
+      static_cast<const S*>(x),
+      static_cast<A>(taps),
+      static_cast<A>(norm_type - 1));
+#if defined(TC_AVX512)
+  if (!pixels && norm_type == 2 && near_sums<InputGradients<S>>(w)) {
+    return run_near_sums(w, roots, inputs);
+  }
+#endif
+  run_sums(w, roots, inputs, pixels);
 }
 
 #define TC_INSTANTIATE(S)                               \

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/parallel.h"
+#include "cpu/pool_max_near.h"
 #include "cpu/pool_max_vector.h"
 
 namespace torchconv {
@@ -245,6 +246,9 @@ void max_pool(MaxPool m, const void* x, void* y, void* codes) {
     }
     if ((p.x_stride[2] == 1 || p.in[2] == 1) &&
         (p.y_stride[2] == 1 || p.out[2] == 1)) {
+      if (max_pool_near(m, x, y, codes)) {
+        return;
+      }
       merge_global(m);
       return row_kernel(m)(m, x, y, codes);
     }
