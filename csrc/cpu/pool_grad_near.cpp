@@ -26,8 +26,7 @@ bool pool_grad_near(const PoolGrad& g, const void* grad, void* gx) {
   const int64_t k = p.kernel[2], s = p.stride[2];
   if (active_isa() != Isa::avx512 || !(k == 2 || k == 3) ||
       !(s == 1 || s == 2) || p.padding[2] > 1 || p.dilation[2] != 1 ||
-      g.tap_unit[2] != 1 ||
-      p.kernel[0] * p.kernel[1] > 9) {
+      g.tap_unit[2] != 1 || p.kernel[0] * p.kernel[1] > 9) {
     return false;
   }
   switch (p.dtype) {

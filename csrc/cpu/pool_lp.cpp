@@ -173,7 +173,8 @@ struct Powers : Plain<S> {
     return power(Plain<S>::one(r, i));
   }
 #if defined(TC_AVX512)
-  struct Near { // p = 2
+  // p = 2
+  struct Near {
     Vec<A> lanes(const S* p, unsigned mask) const {
       const Vec<A> v = load_lanes(p, mask, Vec<A>{});
       return v * v;
@@ -210,7 +211,8 @@ struct Roots : Average<S> {
     store_as_partial(this->q + c, power(this->averaged_at(v) * taps), lanes);
   }
 #if defined(TC_AVX512)
-  struct Near { // p = 2
+  // p = 2
+  struct Near {
     typename Average<S>::Near mean;
     A taps;
     Vec<A> finished(const S*, int64_t i, const Vec<A>& v, unsigned) const {
@@ -253,11 +255,12 @@ struct RootGradients : Plain<S> {
     return v == A(0) ? A(0) : Plain<S>::one(r, i) * power(v);
   }
 #if defined(TC_AVX512)
-  struct Near { // p = 2
+  // p = 2
+  struct Near {
     int64_t y; // bytes from gy to y
     Vec<A> lanes(const S* p, unsigned mask) const {
-      const S* at = reinterpret_cast<const S*>(
-          reinterpret_cast<const char*>(p) + y);
+      const S* at =
+          reinterpret_cast<const S*>(reinterpret_cast<const char*>(p) + y);
       const Vec<A> root = load_lanes(at, mask, Vec<A>{});
       const Vec<A> g = load_lanes(p, mask, Vec<A>{}) / root;
       return root == A(0) ? Vec<A>{} : g;
@@ -314,7 +317,8 @@ struct InputGradients : Scaled<S> {
         this->q + c, product(v, load_as_partial(at, lanes)), lanes);
   }
 #if defined(TC_AVX512)
-  struct Near { // p = 2
+  // p = 2
+  struct Near {
     A factor;
     int64_t x; // bytes from gx to x
     Vec<A> finished(const S* row, int64_t i, const Vec<A>& v, unsigned mask)
@@ -347,11 +351,7 @@ void lp_forward_kernel(
   const std::unique_ptr<A[]> width = row_counts<A>(w);
   const Powers<S> powers(RowList<S>(x, w), static_cast<A>(norm_type));
   const Roots<S> roots(
-      y,
-      w,
-      width.get(),
-      static_cast<A>(taps),
-      static_cast<A>(1.0 / norm_type));
+      y, w, width.get(), static_cast<A>(taps), static_cast<A>(1.0 / norm_type));
 #if defined(TC_AVX512)
   if (!pixels && norm_type == 2 && near_sums<Roots<S>>(w)) {
     return run_near_sums(w, powers, roots);
