@@ -30,7 +30,14 @@ def conv_samples() -> list[tuple[str, tuple]]:
             for t in (a, w, b, g):
                 t.requires_grad_(grad)
             size = list(a.shape)
+            act = ("relu", 0.0, 0.0) if last else ("hardswish", 0.0, 0.0)
+            r, rx = torch.randn_like(g), torch.randn_like(a)
             samples += [
+                (
+                    "conv_forward_fused",
+                    (a, w, b, r.requires_grad_(grad), *window, *act),
+                ),
+                ("conv_input_grad_fused", (g, w, None, rx, size, *window, *act)),
                 ("conv_forward", (a, w, b, *window)),
                 ("conv_input_grad", (g, w, None, size, *window)),
                 ("conv_weight_grad", (g, a, list(w.shape), *window)),

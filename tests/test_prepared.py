@@ -26,7 +26,7 @@ def test_other_strides_than_prepared_for() -> None:
     args = prepared(x, w)
     expected = torch.nn.functional.conv2d(x.double(), w.double(), padding=1)
     for form in (torch.contiguous_format, torch.channels_last):
-        y = _ops.conv_prepared(x.contiguous(memory_format=form), w, None, args.id)
+        y = _ops.conv_prepared(x.contiguous(memory_format=form), w, None, None, args.id)
         torch.testing.assert_close(y, expected.float())
     # The imaginary part of a conjugate is a tensor with the negative bit.
     z = torch.complex(x, x).conj().imag
@@ -48,18 +48,18 @@ def test_other_tensors_are_refused(what: str) -> None:
     else:
         bias = torch.randn(5)
     with pytest.raises(RuntimeError, match="conv_prepared"):
-        _ops.conv_prepared(x, w, bias, args.id)
+        _ops.conv_prepared(x, w, bias, None, args.id)
 
 
 def test_a_number_lives_as_long_as_what_it_stands_for() -> None:
     x, w = torch.randn(1, 2, 5, 7), torch.randn(2, 2, 3, 3)
     args = prepared(x, w)
     number = args.id
-    _ops.conv_prepared(x, w, None, number)
+    _ops.conv_prepared(x, w, None, None, number)
     _prepared.prepare.cache_clear()
     del args
     with pytest.raises(RuntimeError, match="no convolution is prepared"):
-        _ops.conv_prepared(x, w, None, number)
+        _ops.conv_prepared(x, w, None, None, number)
 
 
 def test_traced_programs_hold_the_operator_itself() -> None:

@@ -47,6 +47,8 @@ def _handle(name: str) -> Callable[..., Any]:
 
 conv_forward = _handle("conv_forward")
 conv_input_grad = _handle("conv_input_grad")
+conv_forward_fused = _handle("conv_forward_fused")
+conv_input_grad_fused = _handle("conv_input_grad_fused")
 conv_weight_grad = _handle("conv_weight_grad")
 conv_prepared = _handle("conv_prepared")  # has no fake kernel: see _prepared.py
 conv_pack = _handle("conv_pack")  # has none either
@@ -126,6 +128,46 @@ def _fake_conv_input_grad(
     padding_mode: str,
     channels_last: bool,
     algorithm: str,
+) -> Tensor:
+    return _empty(grad, input_size, channels_last)
+
+
+def _fake_conv_forward_fused(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    padding_mode: str,
+    channels_last: bool,
+    algorithm: str,
+    activation: str,
+    a: float,
+    b: float,
+) -> Tensor:
+    options = (stride, padding, dilation, groups, padding_mode, channels_last)
+    return _fake_conv_forward(x, weight, bias, *options, algorithm)
+
+
+def _fake_conv_input_grad_fused(
+    grad: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    input_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    padding_mode: str,
+    channels_last: bool,
+    algorithm: str,
+    activation: str,
+    a: float,
+    b: float,
 ) -> Tensor:
     return _empty(grad, input_size, channels_last)
 
@@ -409,6 +451,8 @@ def _fake_local_conv_weight_grad(
 FAKES: dict[str, Callable[..., Any]] = {
     "conv_forward": _fake_conv_forward,
     "conv_input_grad": _fake_conv_input_grad,
+    "conv_forward_fused": _fake_conv_forward_fused,
+    "conv_input_grad_fused": _fake_conv_input_grad_fused,
     "conv_weight_grad": _fake_conv_weight_grad,
     "channel_sum": _fake_channel_sum,
     "max_pool": _fake_max_pool,

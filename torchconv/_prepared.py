@@ -139,6 +139,7 @@ def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
         if (
             type(first) in _ORDINARY
             and type(second) in _WEIGHTS
+            and (len(rest) < 3 or rest[1] is None or type(rest[1]) in _ORDINARY)
             and not _dispatch_modes()
             and not _is_tracing()
         ):
@@ -157,8 +158,9 @@ def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
             if type(args) is Args:
                 if type(second) is FrozenWeight:
                     args = _packed(pass_name, first, second, args)
-                bias = rest[0] if len(rest) == 2 else None
-                return run_prepared(first, second, bias, args.id)
+                # (bias,) with a weight, and (bias, residual) with an epilogue
+                bias, residual = (*rest[:-1], None, None)[:2]
+                return run_prepared(first, second, bias, residual, args.id)
         with below_autograd():
             return run(first, second, *rest[:-1], *args)
 

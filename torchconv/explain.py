@@ -21,7 +21,7 @@ from ._conv_args import (
     conv_transpose_plan,
 )
 from ._layout import memory_format
-from .functional.conv import lift
+from .functional._conv_routes import lift
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,7 @@ _dispatch_modes = torch._C._len_torch_dispatch_stack
 
 # What a frozen layer runs instead; a layer that replaced one computes its own.
 _COMPUTED_BY = {
-    (torch.nn.Conv1d.forward, ConvBase._conv_forward),
-    (torch.nn.Conv2d.forward, ConvBase._conv_forward),
-    (torch.nn.Conv3d.forward, ConvBase._conv_forward),
+    (ConvBase.forward, ConvBase._conv_forward),
     (ConvTransposeBase.forward, ConvTransposeBase._conv_forward),
 }
 

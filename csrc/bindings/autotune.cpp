@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "bindings/conv_cpu.h"
 #include "core/parallel.h"
 #include "cpu/isa.h"
 
@@ -98,33 +99,25 @@ Tensor by_torch(const TunedCall& c) {
   return detail::to<Tensor>(stack[0]);
 }
 
-bool same_strides(const Tensor& a, const Tensor& b) {
-  for (int64_t d = 0; d < a.dim(); ++d) {
-    if (a.size(d) > 1 && a.stride(d) != b.stride(d)) {
-      return false;
-    }
-  }
-  return true;
-}
-
 // torch's result, with the strides that the operator promises.
 Tensor torch_result(const TunedCall& c) {
   Tensor y = by_torch(c);
-  if (same_strides(y, c.result)) {
-    return y;
+  if (!same_strides(y, c.result)) {
+    Tensor result = c.result;
+    y = torch::stable::copy_(result, y);
   }
-  Tensor result = c.result;
-  return torch::stable::copy_(result, y);
+  finish_on_cpu(c.p, c.t.epilogue, y);
+  return y;
 }
 
 void run_row(const ConvAlgorithm* a, const TunedCall& c) {
-  const int64_t bytes = a->workspace(c.p, c.pass, pool_threads());
-  if (bytes == 0) {
-    a->run(c.p, c.pass, c.t, nullptr);
-    return;
-  }
-  const Tensor workspace = allocate_workspace(bytes);
-  a->run(c.p, c.pass, c.t, workspace.mutable_data_ptr());
+  run_row_on_cpu(
+      a,
+      a->workspace(c.p, c.pass, pool_threads()),
+      c.p,
+      c.pass,
+      c.t,
+      c.result);
 }
 
 } // namespace

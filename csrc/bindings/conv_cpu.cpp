@@ -2,6 +2,7 @@
 
 #include "bindings/autotune.h"
 #include "core/parallel.h"
+#include "cpu/epilogue.h"
 
 namespace torchconv {
 
@@ -20,6 +21,34 @@ ConvChoice choose_on_cpu(
   c.threads = pool_threads();
   c.workspace = c.algorithm->workspace(p, pass, c.threads);
   return c;
+}
+
+void run_row_on_cpu(
+    const ConvAlgorithm* a,
+    int64_t workspace,
+    const ConvProblem& p,
+    Pass pass,
+    const ConvTensors& t,
+    const Tensor& result) {
+  if (workspace == 0) {
+    a->run(p, pass, t, nullptr);
+  } else {
+    const Tensor space = allocate_workspace(workspace);
+    a->run(p, pass, t, space.mutable_data_ptr());
+  }
+  if (!a->fuses) {
+    finish_on_cpu(p, t.epilogue, result);
+  }
+}
+
+void finish_on_cpu(
+    const ConvProblem& p,
+    const Epilogue& e,
+    const Tensor& result) {
+  if (e.any()) {
+    cpu::apply_epilogue(
+        p.dtype, e, result.mutable_data_ptr(), element_count(result));
+  }
 }
 
 Tensor run_on_cpu(
@@ -52,12 +81,8 @@ Tensor run_on_cpu(
       known->algorithm == choice.algorithm) {
     t.packed = packed;
   }
-  if (choice.workspace == 0) {
-    choice.algorithm->run(p, call.pass, t, nullptr);
-    return call.result;
-  }
-  const Tensor workspace = allocate_workspace(choice.workspace);
-  choice.algorithm->run(p, call.pass, t, workspace.mutable_data_ptr());
+  run_row_on_cpu(
+      choice.algorithm, choice.workspace, p, call.pass, t, call.result);
   return call.result;
 }
 

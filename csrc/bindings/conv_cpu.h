@@ -21,6 +21,21 @@ ConvChoice choose_on_cpu(
     Pass pass,
     const std::string& algorithm);
 
+// Runs a row with so many bytes of workspace, and the epilogue.
+void run_row_on_cpu(
+    const ConvAlgorithm* a,
+    int64_t workspace,
+    const ConvProblem& p,
+    Pass pass,
+    const ConvTensors& t,
+    const Tensor& result);
+
+// The epilogue in a pass of its own; nothing where there is none.
+void finish_on_cpu(
+    const ConvProblem& p,
+    const Epilogue& e,
+    const Tensor& result);
+
 // Runs the measured choice or else `known`, which is the planner's for call.p
 // or null; what it returns is call.result, or what torch made in its place.
 // packed: what `known`'s packing made of the weight, or null.

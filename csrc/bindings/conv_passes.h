@@ -1,4 +1,4 @@
-// The three operators of convolution for every device: arguments to a problem,
+// The operators of convolution for every device: arguments to a problem,
 // and the result allocated where the inputs are.
 //
 // Device is constructed from a tensor and the operator's name and has
@@ -25,6 +25,25 @@ struct ConvCall {
   const std::optional<Tensor>& bias;
   const Tensor& result; // to be written
 };
+
+// The epilogue as the operators have it.
+struct EpilogueArgs {
+  const std::optional<Tensor>& residual;
+  Activation activation;
+  double a, b;
+};
+
+inline Activation activation_of(const std::string& name, const char* op) {
+  Activation activation;
+  STD_TORCH_CHECK(
+      parse_activation(name.c_str(), &activation),
+      "torchconv::",
+      op,
+      ": unknown activation '",
+      name,
+      "'");
+  return activation;
+}
 
 inline void set_strides(const Tensor& t, Strides* s) {
   int64_t size[3];
@@ -66,6 +85,67 @@ inline std::optional<Tensor> dense_bias(
       : torch::stable::contiguous(*bias);
 }
 
+inline bool same_strides(const Tensor& a, const Tensor& b) {
+  for (int64_t d = 0; d < a.dim(); ++d) {
+    if (a.size(d) > 1 && a.stride(d) != b.stride(d)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// The residual with the strides of the result: itself, or a copy.
+inline std::optional<Tensor> placed_residual(
+    const std::optional<Tensor>& residual,
+    const Tensor& result,
+    bool channels_last,
+    const char* op) {
+  if (!residual.has_value()) {
+    return std::nullopt;
+  }
+  same_dtype(*residual, result, op);
+  const auto given = residual->sizes(), wanted = result.sizes();
+  bool ok = given.size() == wanted.size();
+  for (size_t d = 0; ok && d < wanted.size(); ++d) {
+    ok = given[d] == wanted[d];
+  }
+  STD_TORCH_CHECK(
+      ok,
+      "torchconv::",
+      op,
+      ": residual does not have the size that the convolution gives");
+  if (same_strides(*residual, result)) {
+    return residual;
+  }
+  Tensor copy = allocate(
+      Ints(wanted.begin(), wanted.end()),
+      result.scalar_type(),
+      channels_last,
+      &result);
+  return torch::stable::copy_(copy, *residual);
+}
+
+// Fills the epilogue; the tensor that is returned holds what it points to.
+inline std::optional<Tensor> take_epilogue(
+    const EpilogueArgs& args,
+    const Tensor& result,
+    bool channels_last,
+    const char* op,
+    Epilogue* e) {
+  STD_TORCH_CHECK(
+      dtype_of(result, op) != DType::i64,
+      "torchconv::",
+      op,
+      ": integers have no epilogue");
+  auto held = placed_residual(args.residual, result, channels_last, op);
+  *e = {
+      args.activation,
+      args.a,
+      args.b,
+      held.has_value() ? held->const_data_ptr() : nullptr};
+  return held;
+}
+
 // The gradients' problems come from sizes; gy must have the size that forward
 // gives.
 inline void check_grad(const ConvProblem& p, const Tensor& gy, const char* op) {
@@ -83,18 +163,19 @@ inline void check_grad(const ConvProblem& p, const Tensor& gy, const char* op) {
 }
 
 template <typename Device>
-Tensor conv_forward(
+Tensor forward_pass(
+    const char* op,
     const Tensor& x,
     const Tensor& w,
     const std::optional<Tensor>& bias,
-    Ints stride,
-    Ints padding,
-    Ints dilation,
+    const Ints& stride,
+    const Ints& padding,
+    const Ints& dilation,
     int64_t groups,
     const std::string& padding_mode,
     bool channels_last,
-    const std::string& algorithm) {
-  const char* op = "conv_forward";
+    const std::string& algorithm,
+    const EpilogueArgs* epilogue) {
   const Device device(x, op);
   device.expect_here(w, op, "weight");
   same_dtype(x, w, op);
@@ -120,20 +201,26 @@ Tensor conv_forward(
   set_strides(x, &p.x);
   set_strides(w, &p.w);
   set_strides(y, &p.y);
-  const ConvTensors t = {
+  ConvTensors t = {
       const_cast<void*>(x.const_data_ptr()),
       const_cast<void*>(w.const_data_ptr()),
       y.mutable_data_ptr(),
       b.has_value() ? b->const_data_ptr() : nullptr};
+  std::optional<Tensor> residual;
+  if (epilogue != nullptr) {
+    if (epilogue->residual.has_value()) {
+      device.expect_here(*epilogue->residual, op, "residual");
+    }
+    residual = take_epilogue(*epilogue, y, channels_last, op, &t.epilogue);
+  }
   return device.conv({p, Pass::forward, t, algorithm, x, w, b, y});
 }
 
 template <typename Device>
-Tensor conv_input_grad(
-    const Tensor& gy,
+Tensor conv_forward(
+    const Tensor& x,
     const Tensor& w,
     const std::optional<Tensor>& bias,
-    Ints input_size,
     Ints stride,
     Ints padding,
     Ints dilation,
@@ -141,7 +228,69 @@ Tensor conv_input_grad(
     const std::string& padding_mode,
     bool channels_last,
     const std::string& algorithm) {
-  const char* op = "conv_input_grad";
+  return forward_pass<Device>(
+      "conv_forward",
+      x,
+      w,
+      bias,
+      stride,
+      padding,
+      dilation,
+      groups,
+      padding_mode,
+      channels_last,
+      algorithm,
+      nullptr);
+}
+
+template <typename Device>
+Tensor conv_forward_fused(
+    const Tensor& x,
+    const Tensor& w,
+    const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& residual,
+    Ints stride,
+    Ints padding,
+    Ints dilation,
+    int64_t groups,
+    const std::string& padding_mode,
+    bool channels_last,
+    const std::string& algorithm,
+    const std::string& activation,
+    double a,
+    double b) {
+  const char* op = "conv_forward_fused";
+  const EpilogueArgs epilogue = {residual, activation_of(activation, op), a, b};
+  return forward_pass<Device>(
+      op,
+      x,
+      w,
+      bias,
+      stride,
+      padding,
+      dilation,
+      groups,
+      padding_mode,
+      channels_last,
+      algorithm,
+      &epilogue);
+}
+
+template <typename Device>
+Tensor input_grad_pass(
+    const char* op,
+    const Tensor& gy,
+    const Tensor& w,
+    const std::optional<Tensor>& bias,
+    const Ints& input_size,
+    const Ints& stride,
+    const Ints& padding,
+    const Ints& dilation,
+    int64_t groups,
+    const std::string& padding_mode,
+    bool channels_last,
+    const std::string& algorithm,
+    const EpilogueArgs* epilogue) {
   const Device device(gy, op);
   device.expect_here(w, op, "weight");
   same_dtype(gy, w, op);
@@ -169,12 +318,83 @@ Tensor conv_input_grad(
   set_strides(gx, &p.x);
   set_strides(w, &p.w);
   set_strides(gy, &p.y);
-  const ConvTensors t = {
+  ConvTensors t = {
       gx.mutable_data_ptr(),
       const_cast<void*>(w.const_data_ptr()),
       const_cast<void*>(gy.const_data_ptr()),
       b.has_value() ? b->const_data_ptr() : nullptr};
+  std::optional<Tensor> residual;
+  if (epilogue != nullptr) {
+    if (epilogue->residual.has_value()) {
+      device.expect_here(*epilogue->residual, op, "residual");
+    }
+    residual = take_epilogue(*epilogue, gx, channels_last, op, &t.epilogue);
+  }
   return device.conv({p, Pass::input_grad, t, algorithm, gy, w, b, gx});
+}
+
+template <typename Device>
+Tensor conv_input_grad(
+    const Tensor& gy,
+    const Tensor& w,
+    const std::optional<Tensor>& bias,
+    Ints input_size,
+    Ints stride,
+    Ints padding,
+    Ints dilation,
+    int64_t groups,
+    const std::string& padding_mode,
+    bool channels_last,
+    const std::string& algorithm) {
+  return input_grad_pass<Device>(
+      "conv_input_grad",
+      gy,
+      w,
+      bias,
+      input_size,
+      stride,
+      padding,
+      dilation,
+      groups,
+      padding_mode,
+      channels_last,
+      algorithm,
+      nullptr);
+}
+
+template <typename Device>
+Tensor conv_input_grad_fused(
+    const Tensor& gy,
+    const Tensor& w,
+    const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& residual,
+    Ints input_size,
+    Ints stride,
+    Ints padding,
+    Ints dilation,
+    int64_t groups,
+    const std::string& padding_mode,
+    bool channels_last,
+    const std::string& algorithm,
+    const std::string& activation,
+    double a,
+    double b) {
+  const char* op = "conv_input_grad_fused";
+  const EpilogueArgs epilogue = {residual, activation_of(activation, op), a, b};
+  return input_grad_pass<Device>(
+      op,
+      gy,
+      w,
+      bias,
+      input_size,
+      stride,
+      padding,
+      dilation,
+      groups,
+      padding_mode,
+      channels_last,
+      algorithm,
+      &epilogue);
 }
 
 template <typename Device>
@@ -236,6 +456,8 @@ template <typename Device>
 void register_conv(torch::stable::detail::StableLibrary& m) {
   m.impl("conv_forward", TORCH_BOX(&conv_forward<Device>));
   m.impl("conv_input_grad", TORCH_BOX(&conv_input_grad<Device>));
+  m.impl("conv_forward_fused", TORCH_BOX(&conv_forward_fused<Device>));
+  m.impl("conv_input_grad_fused", TORCH_BOX(&conv_input_grad_fused<Device>));
   m.impl("conv_weight_grad", TORCH_BOX(&conv_weight_grad<Device>));
 }
 

@@ -98,6 +98,7 @@ Tensor conv_prepared(
     const Tensor& first,
     const Tensor& second,
     const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& residual,
     int64_t id) {
   const std::shared_ptr<const PreparedCall> c = find(id);
   ConvProblem p = c->p;
@@ -121,10 +122,20 @@ Tensor conv_prepared(
       const_cast<void*>(second.const_data_ptr())};
   void* out = result.mutable_data_ptr();
   const void* added = b.has_value() ? b->const_data_ptr() : nullptr;
-  const ConvTensors t = c->pass == Pass::forward
+  ConvTensors t = c->pass == Pass::forward
       ? ConvTensors{in[0], in[1], out, added}
       : c->pass == Pass::input_grad ? ConvTensors{out, in[1], in[0], added}
                                     : ConvTensors{in[1], out, in[0], nullptr};
+  std::optional<Tensor> held;
+  if (residual.has_value() || c->epilogue.any()) {
+    const Epilogue& e = c->epilogue;
+    held = take_epilogue(
+        {residual, e.activation, e.a, e.b},
+        result,
+        c->channels_last,
+        "conv_prepared",
+        &t.epilogue);
+  }
   return run_on_cpu(
       {p, c->pass, t, c->algorithm, first, second, b, result},
       same_first && same_second ? &c->choice : nullptr,
@@ -210,8 +221,8 @@ PreparedConv::~PreparedConv() {
 
 STABLE_TORCH_LIBRARY_FRAGMENT(torchconv, m) {
   m.def(
-      "conv_prepared(Tensor first, Tensor second, Tensor? bias, int id) -> "
-      "Tensor");
+      "conv_prepared(Tensor first, Tensor second, Tensor? bias, "
+      "Tensor? residual, int id) -> Tensor");
   m.def("conv_pack(Tensor weight, int id) -> int");
 }
 

@@ -22,6 +22,7 @@ struct PreparedCall {
   ScalarType dtype;
   bool channels_last; // of the result
   std::string algorithm;
+  Epilogue epilogue; // its residual comes with the call
   ConvChoice choice;
   // The weight as the choice's algorithm reads it, and where it was packed from.
   std::optional<Tensor> packed;

@@ -2,6 +2,7 @@
 #include "bindings/conv_passes.h"
 
 #include "bindings/cuda_device.h"
+#include "cuda/epilogue.h"
 
 namespace torchconv {
 namespace {
@@ -19,10 +20,18 @@ struct ConvOnCuda : OnCuda {
     const int64_t bytes = a->workspace(p, call.pass, 1);
     if (bytes == 0) {
       a->run(p, call.pass, t, nullptr);
-      return call.result;
+    } else {
+      const Tensor space = workspace(bytes);
+      a->run(p, call.pass, t, space.mutable_data_ptr());
     }
-    const Tensor space = workspace(bytes);
-    a->run(p, call.pass, t, space.mutable_data_ptr());
+    if (t.epilogue.any() && !a->fuses) {
+      cuda::apply_epilogue(
+          p.dtype,
+          t.epilogue,
+          call.result.mutable_data_ptr(),
+          element_count(call.result),
+          queue());
+    }
     return call.result;
   }
 };

@@ -171,8 +171,8 @@ ScalarType scalar_type(DType t) {
   }
 }
 
-// The arguments of conv_forward, conv_input_grad or conv_weight_grad, the
-// tensors described; result_size is empty for forward.
+// The arguments of conv_forward, conv_input_grad, either with its epilogue, or
+// conv_weight_grad, the tensors described; result_size is empty for forward.
 std::unique_ptr<PreparedConv> prepare_conv(
     const std::string& pass_name,
     const std::string& dtype,
@@ -187,7 +187,10 @@ std::unique_ptr<PreparedConv> prepare_conv(
     int64_t groups,
     const std::string& padding_mode,
     bool channels_last,
-    const std::string& algorithm) {
+    const std::string& algorithm,
+    const std::string& activation,
+    double a,
+    double b) {
   PreparedCall call;
   if (!parse_pass(pass_name.c_str(), &call.pass)) {
     throw py::value_error("no such pass: " + pass_name);
@@ -217,6 +220,9 @@ std::unique_ptr<PreparedConv> prepare_conv(
   call.dtype = scalar_type(call.p.dtype);
   call.channels_last = channels_last;
   call.algorithm = algorithm;
+  call.epilogue.activation = activation_of(activation, "prepare_conv");
+  call.epilogue.a = a;
+  call.epilogue.b = b;
   complete(&call);
   return std::make_unique<PreparedConv>(std::move(call));
 }
@@ -397,6 +403,9 @@ PYBIND11_MODULE(_C, m) {
       py::arg("padding_mode"),
       py::arg("channels_last"),
       py::arg("algorithm"),
+      py::arg("activation") = "none",
+      py::arg("a") = 0.0,
+      py::arg("b") = 0.0,
       "A PreparedConv for one pass on the CPU, from the arguments of its "
       "operator with the tensors described; result_size is empty for forward. "
       "RuntimeError where no algorithm takes the problem");

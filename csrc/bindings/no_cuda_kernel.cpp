@@ -27,6 +27,8 @@ constexpr Op kOps[] = {
 #if !TORCHCONV_WITH_CUDA
     {"conv_forward", "TTOLLLvSvS"},
     {"conv_input_grad", "TTOLLLLvSvS"},
+    {"conv_forward_fused", "TTOOLLLvSvSSvv"},
+    {"conv_input_grad_fused", "TTOOLLLLvSvSSvv"},
     {"conv_weight_grad", "TTLLLLvSvS"},
     {"local_conv_forward", "TTOLLLvSv"},
     {"local_conv_input_grad", "TTLLLLvSv"},
@@ -51,7 +53,7 @@ constexpr Op kOps[] = {
     {"unfold", "TLLLL"},
     {"fold", "TLLLLL"},
 #endif
-    {"conv_prepared", "TTOv"}, // eager calls on the CPU only
+    {"conv_prepared", "TTOOv"}, // eager calls on the CPU only
     {"conv_pack", "Tv"},
 };
 constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]);

@@ -27,6 +27,14 @@ inline int spatial_dims(const Tensor& x) {
   return static_cast<int>(x.dim()) - 2;
 }
 
+inline int64_t element_count(const Tensor& t) {
+  int64_t n = 1;
+  for (const int64_t size : t.sizes()) {
+    n *= size;
+  }
+  return n;
+}
+
 inline DType dtype_of(const Tensor& x, const char* op) {
   switch (x.scalar_type()) {
     case ScalarType::Float:

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/conv_problem.h"
+#include "core/epilogue.h"
 
 namespace torchconv {
 
@@ -14,7 +15,7 @@ struct Queue; // cuda/queue.h
 // null; it has the problem's dtype, is contiguous, and is added by forward
 // (out_channels long) and input_grad (in_channels long). queue: where the
 // kernels of a GPU run; null on the CPU. packed: what the algorithm's packing
-// made of w, or null.
+// made of w, or null. epilogue: of forward and input_grad in floating dtypes.
 struct ConvTensors {
   void* x;
   void* w;
@@ -22,6 +23,7 @@ struct ConvTensors {
   const void* bias;
   const cuda::Queue* queue = nullptr;
   const void* packed = nullptr;
+  Epilogue epilogue = {};
 };
 
 // Weights in the order that an algorithm's tiles read them, for callers that keep
@@ -61,6 +63,10 @@ struct ConvAlgorithm {
   bool exact = true;
 
   const ConvPacking* packing = nullptr;
+
+  // Whether run applies the epilogue. Where it does not, the caller has one more
+  // pass made over the result.
+  bool fuses = false;
 };
 
 } // namespace torchconv

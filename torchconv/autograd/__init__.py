@@ -13,6 +13,7 @@ call reaches the operator.
 
 from ._function import transforms_active
 from .conv import channel_sum, conv_forward, conv_input_grad, conv_weight_grad
+from .fused import conv_forward_fused, conv_input_grad_fused
 from .local import local_conv_forward, local_conv_input_grad, local_conv_weight_grad
 from .pooling import (
     adaptive_avg_pool,
@@ -45,7 +46,9 @@ __all__ = [
     "avg_pool_input_grad",
     "channel_sum",
     "conv_forward",
+    "conv_forward_fused",
     "conv_input_grad",
+    "conv_input_grad_fused",
     "conv_weight_grad",
     "fold",
     "fractional_max_pool",

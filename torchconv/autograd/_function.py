@@ -66,6 +66,12 @@ class Rule:
         """The tensors that backward and jvp need, given whose gradient is wanted."""
         return ()
 
+    def save_with(
+        self, needs: Needs, tensors: Tensors, args: Any, output: Any
+    ) -> Tensors:
+        """The same, for operators whose other arguments decide."""
+        return self.save(needs, tensors, output)
+
     def backward(
         self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
     ) -> Tensors:
@@ -145,7 +151,7 @@ def differentiable(
 
     def record(ctx: Any, needs: Needs, inputs: Any, output: Result) -> Tensors:
         """Fills ctx for backward and jvp; returns the saved tensors."""
-        saved = rule.save(needs, inputs[:n], output)
+        saved = rule.save_with(needs, inputs[:n], inputs[n], output)
         ctx.save_for_backward(*saved)
         ctx.sizes = tuple([None if t is None else t.shape for t in inputs[:n]])
         ctx.args = inputs[n]

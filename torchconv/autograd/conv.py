@@ -225,11 +225,14 @@ class _ChannelSum(Rule):
         return split_batch(batch, 0, channel_sum(_side_by_side(x), args)), 0
 
 
+FORWARD = _ConvForward()
+INPUT_GRAD = _ConvInputGrad()
+
 conv_forward = differentiable(
-    _ops.conv_forward, _ConvForward(), partial(_prepared.eager, "forward")
+    _ops.conv_forward, FORWARD, partial(_prepared.eager, "forward")
 )
 conv_input_grad = differentiable(
-    _ops.conv_input_grad, _ConvInputGrad(), partial(_prepared.eager, "input_grad")
+    _ops.conv_input_grad, INPUT_GRAD, partial(_prepared.eager, "input_grad")
 )
 conv_weight_grad = differentiable(
     _ops.conv_weight_grad, _ConvWeightGrad(), partial(_prepared.eager, "weight_grad")

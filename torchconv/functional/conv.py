@@ -11,22 +11,20 @@ from torch.nn.functional import pad as _pad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from .. import _prepared, autograd
+from .._activation import ActivationLike
 from .._args import shape_text
 from .._config import operator_algorithm
 from .._conv_args import (
-    COMPLEX_PARTS,
     DIRECT,
-    EMPTY_CHANNELS,
-    LIFTED,
-    WIDENED,
     ConvPlan,
     Spec,
     batched,
-    conv_output_size,
     conv_plan,
     conv_transpose_plan,
 )
+from .._fused_args import FusedPlan, fused_plan, fused_transpose_plan
 from ._common import autocast_conv, cached, describe
+from ._conv_routes import FORWARD, TRANSPOSED, fused, indirect
 
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
 Ints = int | Sequence[int]
@@ -50,6 +48,27 @@ def _prepare(pass_name: str) -> Callable[..., ConvPlan]:
 _conv_plan = cached(conv_plan, 2, 4, _prepare("forward"))
 _conv_transpose_plan = cached(conv_transpose_plan, 2, 4, _prepare("input_grad"))
 
+
+def _prepare_fused(pass_name: str) -> Callable[..., FusedPlan]:
+    """The same for plans with an epilogue."""
+
+    def prepare(
+        plan: FusedPlan, x: Spec, w: Spec, _bias: Spec | None, _residual: Spec | None
+    ) -> FusedPlan:
+        if not plan.fused or plan.conv.extra or x.device.type != "cpu":
+            return plan
+        size, stride = batched(x, plan.conv.unbatched)
+        args = _prepared.prepare(
+            pass_name, size, stride, w.size, w.stride, x.dtype, plan.args
+        )
+        return plan._replace(args=args)
+
+    return prepare
+
+
+_fused_plan = cached(fused_plan, 2, 5, _prepare_fused("forward"))
+_fused_transpose_plan = cached(fused_transpose_plan, 2, 5, _prepare_fused("input_grad"))
+
 _autocast_on = torch._C._is_any_autocast_enabled
 
 
@@ -67,11 +86,13 @@ def _conv(
     algorithm: str | None,
     flip: bool,
     channel_map: Tensor | None,
+    activation: ActivationLike,
+    residual: Tensor | None,
 ) -> Tensor:
-    if has_torch_function_variadic(input, weight, bias):
+    if has_torch_function_variadic(input, weight, bias, residual):
         return handle_torch_function(
             function,
-            (input, weight, bias),
+            (input, weight, bias, residual),
             input,
             weight,
             bias,
@@ -83,12 +104,33 @@ def _conv(
             algorithm=algorithm,
             flip=flip,
             channel_map=channel_map,
+            activation=activation,
+            residual=residual,
         )
     if _autocast_on():
-        input, weight, bias = autocast_conv(input, weight, bias)  # type: ignore
+        input, weight, bias, residual = autocast_conv(  # type: ignore
+            input, weight, bias, residual
+        )
     name = function.__name__
     if flip or channel_map is not None:
         weight = _changed(name, nd, weight, flip, channel_map)
+    if activation is not None or residual is not None:
+        epilogue = _fused_plan(
+            name,
+            nd,
+            describe(name, "input", input),
+            describe(name, "weight", weight),
+            None if bias is None else describe(name, "bias", bias),
+            None if residual is None else describe(name, "residual", residual),
+            activation,
+            stride,
+            padding,
+            dilation,
+            groups,
+            padding_mode,
+            operator_algorithm(algorithm, input.is_cuda),
+        )
+        return fused(FORWARD, epilogue, input, weight, bias, residual)
     plan = _conv_plan(
         name,
         nd,
@@ -106,7 +148,7 @@ def _conv(
     if plan.route == DIRECT:
         y = autograd.conv_forward(x, weight, bias, plan.args)
     else:
-        y = indirect(_forward, plan.route, x, weight, bias, plan.args)
+        y = indirect(FORWARD.plain, plan.route, x, weight, bias, plan.args)
     return y.squeeze(0) if plan.unbatched else y
 
 
@@ -140,11 +182,13 @@ def _conv_transpose(
     dilation: Any,
     algorithm: str | None,
     flip: bool,
+    activation: ActivationLike,
+    residual: Tensor | None,
 ) -> Tensor:
-    if has_torch_function_variadic(input, weight, bias):
+    if has_torch_function_variadic(input, weight, bias, residual):
         return handle_torch_function(
             function,
-            (input, weight, bias),
+            (input, weight, bias, residual),
             input,
             weight,
             bias,
@@ -155,12 +199,33 @@ def _conv_transpose(
             dilation,
             algorithm=algorithm,
             flip=flip,
+            activation=activation,
+            residual=residual,
         )
     if _autocast_on():
-        input, weight, bias = autocast_conv(input, weight, bias)  # type: ignore
+        input, weight, bias, residual = autocast_conv(  # type: ignore
+            input, weight, bias, residual
+        )
     name = function.__name__
     if flip:
         weight = _changed(name, nd, weight, True, None)
+    if activation is not None or residual is not None:
+        epilogue = _fused_transpose_plan(
+            name,
+            nd,
+            describe(name, "input", input),
+            describe(name, "weight", weight),
+            None if bias is None else describe(name, "bias", bias),
+            None if residual is None else describe(name, "residual", residual),
+            activation,
+            stride,
+            padding,
+            output_padding,
+            dilation,
+            groups,
+            operator_algorithm(algorithm, input.is_cuda),
+        )
+        return fused(TRANSPOSED, epilogue, input, weight, bias, residual)
     plan = _conv_transpose_plan(
         name,
         nd,
@@ -180,72 +245,8 @@ def _conv_transpose(
     if plan.route == DIRECT:
         y = autograd.conv_input_grad(x, weight, bias, plan.args)
     else:
-        y = indirect(_transposed, plan.route, x, weight, bias, plan.args)
+        y = indirect(TRANSPOSED.plain, plan.route, x, weight, bias, plan.args)
     return y.squeeze(0) if plan.unbatched else y
-
-
-# One run of a real convolution, (x, weight, bias, args), with everything batched; lift
-# turns the arguments of a 1-d problem into those of the 2-d problem with one row.
-Run = Callable[..., Tensor]
-
-
-def _forward(x: Tensor, w: Tensor, b: Tensor | None, args: Any) -> Tensor:
-    return autograd.conv_forward(x, w, b, args)
-
-
-def _transposed(x: Tensor, w: Tensor, b: Tensor | None, args: Any) -> Tensor:
-    return autograd.conv_input_grad(x, w, b, args)
-
-
-def lift(args: Any) -> Any:
-    *size, stride, padding, dilation, groups, mode, _, algorithm = args
-    size = [(*s[:2], 1, *s[2:]) for s in size]
-    lifted = ((1, *stride), (0, 0, *padding), (1, *dilation))
-    return (*size, *lifted, groups, mode, True, algorithm)
-
-
-def indirect(
-    run: Run, route: int, x: Tensor, w: Tensor, b: Tensor | None, args: Any
-) -> Tensor:
-    """The convolutions that the operators do not take as they are."""
-    if route == COMPLEX_PARTS:
-        return _complex(run, x, w, b, args)
-    if route == WIDENED:
-        # Exact: integer arithmetic wraps around the same way after the conversion.
-        wide = run(x.long(), w.long(), None if b is None else b.long(), args)
-        return wide.to(x.dtype)
-    if route == LIFTED:
-        y = run(x.unsqueeze(-2), w.unsqueeze(-2), b, lift(args))
-        return y.squeeze(-2)
-    assert route == EMPTY_CHANNELS
-    # torch answers a convolution over no channels with no channels. The sums are over
-    # nothing and connect the result with both arguments.
-    stride, padding, dilation = args[:3]
-    out = [
-        conv_output_size(
-            size,
-            w.shape[w.dim() - x.dim() + 2 + d],  # a tiled weight's tile is in front
-            stride[d],
-            padding[2 * d],
-            padding[2 * d + 1],
-            dilation[d],
-        )
-        for d, size in enumerate(x.shape[2:])
-    ]
-    return x.new_zeros((x.shape[0], 0, *out)) + x.sum() + w.sum()
-
-
-def _complex(run: Run, x: Tensor, w: Tensor, b: Tensor | None, args: Any) -> Tensor:
-    """Three real convolutions, as torch: of the real parts, of the imaginary parts, and
-    of their sums."""
-    x_real, x_imag, w_real, w_imag = x.real, x.imag, w.real, w.imag
-    b_real = b_sum = None
-    if b is not None:
-        b_real, b_sum = b.real, b.real + b.imag
-    real = run(x_real, w_real, b_real, args)
-    imag = run(x_imag, w_imag, None, args)
-    both = run(x_real + x_imag, w_real + w_imag, b_sum, args)
-    return torch.complex(real - imag, both - real - imag)
 
 
 def conv1d(
@@ -261,6 +262,8 @@ def conv1d(
     algorithm: str | None = None,
     flip: bool = False,
     channel_map: Tensor | None = None,
+    activation: ActivationLike = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """1-d convolution (cross-correlation), as ``torch.nn.functional.conv1d``.
 
@@ -281,6 +284,8 @@ def conv1d(
         algorithm,
         flip,
         channel_map,
+        activation,
+        residual,
     )
 
 
@@ -297,6 +302,8 @@ def conv2d(
     algorithm: str | None = None,
     flip: bool = False,
     channel_map: Tensor | None = None,
+    activation: ActivationLike = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """2-d convolution (cross-correlation), as ``torch.nn.functional.conv2d``.
 
@@ -321,6 +328,15 @@ def conv2d(
         channel_map: (K, C / groups), bool: which input channels each output channel
             sees, as LeNet-5's C3 has it. The other weights count as zero and get no
             gradient. None connects all of a group.
+        activation: what is applied to the result while it is written, in the same pass: a
+            name, or a tuple of it and its parameters as torch.nn.functional's function of
+            that name has them: "relu", "relu6", "hardtanh" or ("hardtanh", min_val,
+            max_val), "leaky_relu" or ("leaky_relu", negative_slope), "hardswish",
+            "hardsigmoid". None is the sum itself.
+        residual: of the result's size, or one that expands to it, and of the input's
+            dtype: activation(convolution + residual). No extra pass where its strides
+            are those of the result, and a copy where they are not. Under autocast it is
+            cast as the input is.
 
     Returns:
         (N, K, H_out, W_out), or without N, with the strides torch's result has.
@@ -328,7 +344,7 @@ def conv2d(
     Raises:
         RuntimeError: sizes, dtypes or devices that do not fit, as torch.
         TypeError: an argument of the wrong type, as torch.
-        ValueError: an unknown padding_mode or algorithm.
+        ValueError: an unknown padding_mode, algorithm or activation.
     """
     return _conv(
         conv2d,
@@ -344,6 +360,8 @@ def conv2d(
         algorithm,
         flip,
         channel_map,
+        activation,
+        residual,
     )
 
 
@@ -360,6 +378,8 @@ def conv3d(
     algorithm: str | None = None,
     flip: bool = False,
     channel_map: Tensor | None = None,
+    activation: ActivationLike = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """3-d convolution (cross-correlation), as ``torch.nn.functional.conv3d``.
 
@@ -380,6 +400,8 @@ def conv3d(
         algorithm,
         flip,
         channel_map,
+        activation,
+        residual,
     )
 
 
@@ -395,6 +417,8 @@ def conv_transpose1d(
     *,
     algorithm: str | None = None,
     flip: bool = False,
+    activation: ActivationLike = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """1-d transposed convolution, as ``torch.nn.functional.conv_transpose1d``.
 
@@ -413,6 +437,8 @@ def conv_transpose1d(
         dilation,
         algorithm,
         flip,
+        activation,
+        residual,
     )
 
 
@@ -428,6 +454,8 @@ def conv_transpose2d(
     *,
     algorithm: str | None = None,
     flip: bool = False,
+    activation: ActivationLike = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """2-d transposed convolution, as ``torch.nn.functional.conv_transpose2d``.
 
@@ -437,7 +465,8 @@ def conv_transpose2d(
         input: (N, C, H, W) or unbatched (C, H, W); dtypes as :func:`conv2d`.
         weight: (C, K / groups, kernel_h, kernel_w), of the input's dtype and device.
         bias: (K) or None.
-        stride, dilation, groups, algorithm, flip: as :func:`conv2d`.
+        stride, dilation, groups, algorithm, flip, activation, residual: as
+            :func:`conv2d`.
         padding: an int, one per spatial dimension, or a (low, high) pair per spatial
             dimension: what is cut off the output's borders.
         output_padding: what is added to the output's high side, less than the stride or
@@ -465,6 +494,8 @@ def conv_transpose2d(
         dilation,
         algorithm,
         flip,
+        activation,
+        residual,
     )
 
 
@@ -480,6 +511,8 @@ def conv_transpose3d(
     *,
     algorithm: str | None = None,
     flip: bool = False,
+    activation: ActivationLike = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """3-d transposed convolution, as ``torch.nn.functional.conv_transpose3d``.
 
@@ -498,4 +531,6 @@ def conv_transpose3d(
         dilation,
         algorithm,
         flip,
+        activation,
+        residual,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as TF
 
+from .._activation import ACTIVATIONS
 from .avg_pooling import avg_pool1d, avg_pool2d, avg_pool3d
 from .conv import Ints, Padding, conv1d, conv2d, conv3d
 from .max_pooling import max_pool1d, max_pool2d, max_pool3d
@@ -71,17 +72,27 @@ def _conv_layer(
     options: dict[str, Any],
 ) -> Tensor:
     check_stages(name, detector, pool)
+    increasing = pool == "max" and isinstance(detector, str) and detector in _INCREASING
+    if not increasing and isinstance(detector, str) and detector in ACTIVATIONS:
+        y = _CONV[nd](*conv, activation=detector, **options)
+        return _pooled(y, nd, pool, pool_size, pool_stride)
     y = _CONV[nd](*conv, **options)
     detect = DETECTORS[detector] if isinstance(detector, str) else detector
-    if pool == "max" and isinstance(detector, str) and detector in _INCREASING:
+    if increasing:
         # Detector and maximum change places: fewer values are left to detect. Values are
         # the same. So are gradients: where a detector makes ties of different values it
         # has no slope (relu of negatives), but for ties by rounding (sigmoid of large
         # ones), where the gradient goes to the larger instead of the first.
-        y = _POOL[pool, nd](y, pool_size, pool_stride)
+        y = _pooled(y, nd, pool, pool_size, pool_stride)
         return y.relu_() if detector == "relu" else detect(y)  # type: ignore[misc]
     y = y if detect is None else detect(y)
-    return y if pool is None else _POOL[pool, nd](y, pool_size, pool_stride)
+    return _pooled(y, nd, pool, pool_size, pool_stride)
+
+
+def _pooled(
+    y: Tensor, nd: int, pool: str | None, size: Ints, stride: Ints | None
+) -> Tensor:
+    return y if pool is None else _POOL[pool, nd](y, size, stride)
 
 
 def conv_layer2d(

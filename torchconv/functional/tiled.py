@@ -13,7 +13,8 @@ from .. import autograd
 from .._conv_args import DIRECT
 from .._local_args import UNTILED, tiled_conv_plan
 from ._common import autocast_conv, cached, describe
-from .conv import Ints, Padding, conv1d, conv2d, conv3d, indirect
+from ._conv_routes import indirect
+from .conv import Ints, Padding, conv1d, conv2d, conv3d
 
 _tiled_conv_plan = cached(tiled_conv_plan, 2, 4)
 

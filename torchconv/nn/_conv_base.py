@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from .._activation import ActivationLike, canonical_activation
+
 Size: TypeAlias = int | tuple[int, ...]
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[tuple[int, int]]
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
@@ -56,6 +58,7 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
     # and one pickled by an older release, have them too.
     algorithm: str | None = None
     flip: bool = False
+    activation: ActivationLike = None
     channel_map: Tensor  # a buffer, if _mapped
     _mapped: bool = False
     padding: Any  # torch's annotation has no room for pairs
@@ -68,8 +71,10 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
         algorithm: str | None,
         flip: bool = False,
         channel_map: Any = None,
+        activation: ActivationLike = None,
         **kwargs: Any,
     ) -> None:
+        canonical_activation(type(self).__name__, activation)  # raises what is wrong
         canonical = canonical_padding(padding)
         known = _torch_takes(canonical)
         kwargs["padding"] = canonical if known else 0
@@ -79,6 +84,8 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
         self.algorithm = algorithm
         if flip:
             self.flip = True
+        if activation is not None:
+            self.activation = activation
         if channel_map is not None:
             self._connect(channel_map)
 
@@ -95,8 +102,21 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
         self.register_buffer("channel_map", table, persistent=False)
         self._mapped = True
 
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """activation(convolution of input + residual).
+
+        Args:
+            input: (N, C, *spatial) or (C, *spatial).
+            residual: of the result's size, or one that expands to it; or None.
+        """
+        return self._conv_forward(input, self.weight, self.bias, residual)
+
     def _conv_forward(
-        self, input: Tensor, weight: Tensor, bias: Tensor | None
+        self,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        residual: Tensor | None = None,
     ) -> Tensor:
         return self._functional(
             input,
@@ -110,6 +130,8 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
             algorithm=self.algorithm,
             flip=self.flip,
             channel_map=self.channel_map if self._mapped else None,
+            activation=self.activation,
+            residual=residual,
         )
 
     def extra_repr(self) -> str:
@@ -119,6 +141,8 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
         if self._mapped:
             connections = int(self.channel_map.sum())
             text += f", channel_map of {connections} connections"
+        if self.activation is not None:
+            text += f", activation={self.activation!r}"
         if self.algorithm is not None:
             text += f", algorithm={self.algorithm!r}"
         return text
@@ -135,25 +159,33 @@ class ConvTransposeBase(ConvBase, torch.nn.modules.conv._ConvTransposeNd):
             )
         super().__init__(*args, padding=padding, **kwargs)
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """The transposed convolution of input, (N, C, *spatial) or (C, *spatial).
+    def forward(  # type: ignore[override]
+        self,
+        input: Tensor,
+        output_size: list[int] | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        """activation(transposed convolution of input + residual); input is
+        (N, C, *spatial) or (C, *spatial).
 
         Args:
             input: the input.
             output_size: the spatial size wanted, with or without the leading
                 dimensions, where the stride leaves a choice.
+            residual: of the result's size, or one that expands to it; or None.
 
         Raises:
             ValueError: output_size is not one that stride and padding allow.
         """
-        return self._conv_forward(input, self.weight, self.bias, output_size)
+        return self._conv_forward(input, self.weight, self.bias, output_size, residual)
 
-    def _conv_forward(
+    def _conv_forward(  # type: ignore[override]
         self,
         input: Tensor,
         weight: Tensor,
         bias: Tensor | None,
         output_size: list[int] | None = None,
+        residual: Tensor | None = None,
     ) -> Tensor:
         output_padding = self.output_padding
         if output_size is not None:
@@ -169,6 +201,8 @@ class ConvTransposeBase(ConvBase, torch.nn.modules.conv._ConvTransposeNd):
             self.dilation,
             algorithm=self.algorithm,
             flip=self.flip,
+            activation=self.activation,
+            residual=residual,
         )
 
     def _padding_for(self, input: Tensor, output_size: list[int]) -> tuple[int, ...]:

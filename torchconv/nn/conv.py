@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 
 from .. import functional as F
+from .._activation import ActivationLike
 from ._conv_base import (
     ChannelMap,
     ConvBase,
@@ -43,6 +44,9 @@ class Conv1d(ConvBase, torch.nn.Conv1d):
             this one, by default) compute cross-correlation.
         channel_map: (out_channels, in_channels / groups), bool: which input channels
             each output channel sees (None: all of its group).
+        activation: applied to the result while it is written; see
+            torchconv.functional.conv2d. `forward` takes a residual that is added before:
+            activation(convolution + residual).
     """
 
     _functional = staticmethod(F.conv1d)
@@ -64,6 +68,7 @@ class Conv1d(ConvBase, torch.nn.Conv1d):
         algorithm: str | None = None,
         flip: bool = False,
         channel_map: ChannelMap | None = None,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -80,6 +85,7 @@ class Conv1d(ConvBase, torch.nn.Conv1d):
             algorithm=algorithm,
             flip=flip,
             channel_map=channel_map,
+            activation=activation,
         )
 
 
@@ -93,6 +99,9 @@ class Conv2d(ConvBase, torch.nn.Conv2d):
             this one, by default) compute cross-correlation.
         channel_map: (out_channels, in_channels / groups), bool: which input channels
             each output channel sees (None: all of its group).
+        activation: applied to the result while it is written; see
+            torchconv.functional.conv2d. `forward` takes a residual that is added before:
+            activation(convolution + residual).
     """
 
     _functional = staticmethod(F.conv2d)
@@ -114,6 +123,7 @@ class Conv2d(ConvBase, torch.nn.Conv2d):
         algorithm: str | None = None,
         flip: bool = False,
         channel_map: ChannelMap | None = None,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -130,6 +140,7 @@ class Conv2d(ConvBase, torch.nn.Conv2d):
             algorithm=algorithm,
             flip=flip,
             channel_map=channel_map,
+            activation=activation,
         )
 
 
@@ -143,6 +154,9 @@ class Conv3d(ConvBase, torch.nn.Conv3d):
             this one, by default) compute cross-correlation.
         channel_map: (out_channels, in_channels / groups), bool: which input channels
             each output channel sees (None: all of its group).
+        activation: applied to the result while it is written; see
+            torchconv.functional.conv2d. `forward` takes a residual that is added before:
+            activation(convolution + residual).
     """
 
     _functional = staticmethod(F.conv3d)
@@ -164,6 +178,7 @@ class Conv3d(ConvBase, torch.nn.Conv3d):
         algorithm: str | None = None,
         flip: bool = False,
         channel_map: ChannelMap | None = None,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -180,13 +195,14 @@ class Conv3d(ConvBase, torch.nn.Conv3d):
             algorithm=algorithm,
             flip=flip,
             channel_map=channel_map,
+            activation=activation,
         )
 
 
 class ConvTranspose1d(ConvTransposeBase, torch.nn.ConvTranspose1d):
     """A 1-d transposed convolution of (N, C, L) or (C, L).
 
-    See torch.nn.ConvTranspose1d; `algorithm` and `flip` as in Conv1d.
+    See torch.nn.ConvTranspose1d; `algorithm`, `flip` and `activation` as in Conv1d.
     """
 
     _functional = staticmethod(F.conv_transpose1d)
@@ -208,6 +224,7 @@ class ConvTranspose1d(ConvTransposeBase, torch.nn.ConvTranspose1d):
         *,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -224,13 +241,14 @@ class ConvTranspose1d(ConvTransposeBase, torch.nn.ConvTranspose1d):
             dtype=dtype,
             algorithm=algorithm,
             flip=flip,
+            activation=activation,
         )
 
 
 class ConvTranspose2d(ConvTransposeBase, torch.nn.ConvTranspose2d):
     """A 2-d transposed convolution of (N, C, H, W) or (C, H, W).
 
-    See torch.nn.ConvTranspose2d; `algorithm` and `flip` as in Conv2d.
+    See torch.nn.ConvTranspose2d; `algorithm`, `flip` and `activation` as in Conv2d.
     """
 
     _functional = staticmethod(F.conv_transpose2d)
@@ -252,6 +270,7 @@ class ConvTranspose2d(ConvTransposeBase, torch.nn.ConvTranspose2d):
         *,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -268,13 +287,14 @@ class ConvTranspose2d(ConvTransposeBase, torch.nn.ConvTranspose2d):
             dtype=dtype,
             algorithm=algorithm,
             flip=flip,
+            activation=activation,
         )
 
 
 class ConvTranspose3d(ConvTransposeBase, torch.nn.ConvTranspose3d):
     """A 3-d transposed convolution of (N, C, D, H, W) or (C, D, H, W).
 
-    See torch.nn.ConvTranspose3d; `algorithm` and `flip` as in Conv3d.
+    See torch.nn.ConvTranspose3d; `algorithm`, `flip` and `activation` as in Conv3d.
     """
 
     _functional = staticmethod(F.conv_transpose3d)
@@ -296,6 +316,7 @@ class ConvTranspose3d(ConvTransposeBase, torch.nn.ConvTranspose3d):
         *,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -312,4 +333,5 @@ class ConvTranspose3d(ConvTransposeBase, torch.nn.ConvTranspose3d):
             dtype=dtype,
             algorithm=algorithm,
             flip=flip,
+            activation=activation,
         )

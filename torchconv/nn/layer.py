@@ -112,7 +112,7 @@ class ConvLayer1d(_Stages, Conv1d):
         )
         self._set_stages(detector, pool, pool_size, pool_stride)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         return self._run(self, input)
 
     def extra_repr(self) -> str:
@@ -172,7 +172,7 @@ class ConvLayer2d(_Stages, Conv2d):
         )
         self._set_stages(detector, pool, pool_size, pool_stride)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         return self._run(self, input)
 
     def extra_repr(self) -> str:
@@ -222,7 +222,7 @@ class ConvLayer3d(_Stages, Conv3d):
         )
         self._set_stages(detector, pool, pool_size, pool_stride)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         return self._run(self, input)
 
     def extra_repr(self) -> str:

@@ -26,7 +26,7 @@ class Maxout(torch.nn.Module):
             raise ValueError(f"k must be positive, but got k={k}")
         self.k = k
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         return F.maxout(input, self.k)
 
     def extra_repr(self) -> str:
@@ -55,7 +55,7 @@ class MaxoutConv1d(Conv1d):
         super().__init__(in_channels, k * out_channels, kernel_size, **options)
         self.k = k
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         if input.dim() == 2:
             return F.maxout(super().forward(input.unsqueeze(0)), self.k).squeeze(0)
         return F.maxout(super().forward(input), self.k)
@@ -86,7 +86,7 @@ class MaxoutConv2d(Conv2d):
         super().__init__(in_channels, k * out_channels, kernel_size, **options)
         self.k = k
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         if input.dim() == 3:
             return F.maxout(super().forward(input.unsqueeze(0)), self.k).squeeze(0)
         return F.maxout(super().forward(input), self.k)
@@ -117,7 +117,7 @@ class MaxoutConv3d(Conv3d):
         super().__init__(in_channels, k * out_channels, kernel_size, **options)
         self.k = k
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         if input.dim() == 4:
             return F.maxout(super().forward(input.unsqueeze(0)), self.k).squeeze(0)
         return F.maxout(super().forward(input), self.k)
