@@ -144,7 +144,7 @@ def test_constructor_is_torchs(case: Case) -> None:
         assert algorithm is not None
         assert algorithm.kind is inspect.Parameter.KEYWORD_ONLY
         assert algorithm.default is None
-        for more in ("flip", "channel_map"):
+        for more in ("flip", "channel_map", "activation"):
             extra = ours.pop(more, None)
             assert extra is None or extra.kind is inspect.Parameter.KEYWORD_ONLY
     assert [(p.name, p.default, p.kind) for p in ours.values()] == [

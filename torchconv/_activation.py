@@ -124,7 +124,8 @@ def activate(y: Tensor, activation: Activation) -> Tensor:
         "hardtanh": lambda: TF.hardtanh(y, a, b),
         "leaky_relu": lambda: TF.leaky_relu(y, a),
         "hardswish": lambda: TF.hardswish(y),
-        "hardsigmoid": lambda: TF.hardsigmoid(y),
+        # torch's own has no second derivative.
+        "hardsigmoid": lambda: TF.relu6(y + 3) / 6,
     }
     return functions[name]()
 

@@ -5,8 +5,8 @@
 namespace torchconv {
 namespace {
 
-const char* const kNames[] = {
-    "none", "relu", "hardtanh", "leaky_relu", "hardswish", "hardsigmoid"};
+const char* const kNames[] =
+    {"none", "relu", "hardtanh", "leaky_relu", "hardswish", "hardsigmoid"};
 
 } // namespace
 

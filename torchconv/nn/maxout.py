@@ -26,7 +26,7 @@ class Maxout(torch.nn.Module):
             raise ValueError(f"k must be positive, but got k={k}")
         self.k = k
 
-    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, input: Tensor) -> Tensor:
         return F.maxout(input, self.k)
 
     def extra_repr(self) -> str:
