@@ -17,18 +17,12 @@ import torch
 from torch import Tensor
 
 from . import _extension, _ops
+from ._bound import ORDINARY, BelowAutograd, below_autograd, dispatch_modes
 
 # About one per layer, pass and input size.
 _KEPT = 8192
 
-_is_tracing = torch._C._is_tracing
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-
-# Keeps the registration below alive.
-_library = torch.library.Library("torchconv", "IMPL")
-if isinstance(_ops.conv_prepared, torch._ops.OpOverload):
-    # It is called only where no gradient is wanted.
-    _library.impl("conv_prepared", torch.library.fallthrough_kernel, "Autograd")
+_run_prepared = below_autograd(_ops.conv_prepared)
 
 
 class Args(tuple[Any, ...]):
@@ -94,8 +88,7 @@ def prepare(
     return prepared
 
 
-_ORDINARY = frozenset({Tensor, torch.nn.Parameter})
-_WEIGHTS = _ORDINARY | {FrozenWeight}
+_WEIGHTS = ORDINARY | {FrozenWeight}
 
 # Sizes of the input for which a weight is kept packed; the oldest is dropped.
 _PACKED = 8
@@ -123,25 +116,22 @@ def _packed(pass_name: str, first: Tensor, weight: FrozenWeight, args: Args) -> 
 
 def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
     """The operator of a pass below the autograd keys, as a function of its tensors and
-    args, for eager calls that want no gradient.
+    args, for eager calls that want no gradient and that no tracer sees.
 
     Args:
         pass_name: "forward", "input_grad" or "weight_grad".
         op: the operator's overload.
     """
     run = op._op
-    run_prepared = getattr(_ops.conv_prepared, "_op", _ops.conv_prepared)
-    below_autograd = torch._C._AutoDispatchBelowAutograd
 
     def call(first: Tensor, second: Tensor, *rest: Any) -> Tensor:
         args = rest[-1]
-        # Subclasses, modes and tracers are to see the operator itself.
+        # Subclasses and modes are to see the operator itself.
         if (
-            type(first) in _ORDINARY
+            type(first) in ORDINARY
             and type(second) in _WEIGHTS
-            and (len(rest) < 3 or rest[1] is None or type(rest[1]) in _ORDINARY)
-            and not _dispatch_modes()
-            and not _is_tracing()
+            and (len(rest) < 3 or rest[1] is None or type(rest[1]) in ORDINARY)
+            and not dispatch_modes()
         ):
             if type(args) is not Args and first.is_cpu:
                 # A caller of the operator itself may have given lists: no keys.
@@ -160,8 +150,8 @@ def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
                     args = _packed(pass_name, first, second, args)
                 # (bias,) with a weight, and (bias, residual) with an epilogue
                 bias, residual = (*rest[:-1], None, None)[:2]
-                return run_prepared(first, second, bias, residual, args.id)
-        with below_autograd():
+                return _run_prepared(first, second, bias, residual, args.id)
+        with BelowAutograd():
             return run(first, second, *rest[:-1], *args)
 
     return call

@@ -2,8 +2,6 @@
 
 #include <cstring>
 #include <memory>
-#include <mutex>
-#include <unordered_map>
 #include <utility>
 
 #if defined(__linux__)
@@ -13,26 +11,13 @@
 namespace torchconv {
 namespace {
 
-struct Table {
-  std::mutex mutex;
-  std::unordered_map<int64_t, std::shared_ptr<const PreparedCall>> calls;
-  int64_t next = 0;
-};
-
-Table& table() {
-  static Table* t = new Table; // outlives whatever Python still holds at exit
-  return *t;
-}
-
 std::shared_ptr<const PreparedCall> find(int64_t id) {
-  Table& t = table();
-  const std::lock_guard<std::mutex> lock(t.mutex);
-  const auto found = t.calls.find(id);
+  std::shared_ptr<const PreparedCall> found = PreparedConv::find(id);
   STD_TORCH_CHECK(
-      found != t.calls.end(),
+      found != nullptr,
       "torchconv::conv_prepared: no convolution is prepared under number ",
       id);
-  return found->second;
+  return found;
 }
 
 // Where a pass has the strides of its tensors.
@@ -162,13 +147,7 @@ int64_t conv_pack(const Tensor& weight, int64_t id) {
   c.packed = allocate_workspace(bytes);
   c.packed_from = weight.const_data_ptr();
   packing->pack(c.p, c.pass, c.packed_from, c.packed->mutable_data_ptr());
-  auto kept = std::make_shared<const PreparedCall>(std::move(c));
-  Table& t = table();
-  const std::lock_guard<std::mutex> lock(t.mutex);
-  const auto found = t.calls.find(id);
-  if (found != t.calls.end()) {
-    found->second = std::move(kept);
-  }
+  PreparedConv::replace(id, std::move(c));
   return bytes;
 }
 
@@ -201,20 +180,6 @@ void complete(PreparedCall* call) {
       allocate(call->result, call->dtype, call->channels_last),
       result_strides(&call->p, call->pass));
   call->choice = choose_on_cpu(call->p, call->pass, call->algorithm);
-}
-
-PreparedConv::PreparedConv(PreparedCall call) {
-  auto kept = std::make_shared<const PreparedCall>(std::move(call));
-  Table& t = table();
-  const std::lock_guard<std::mutex> lock(t.mutex);
-  id_ = t.next++;
-  t.calls.emplace(id_, std::move(kept));
-}
-
-PreparedConv::~PreparedConv() {
-  Table& t = table();
-  const std::lock_guard<std::mutex> lock(t.mutex);
-  t.calls.erase(id_);
 }
 
 } // namespace torchconv

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "bindings/conv_cpu.h"
+#include "bindings/kept.h"
 
 namespace torchconv {
 
@@ -35,21 +36,7 @@ void complete(PreparedCall* call);
 
 Strides strides_of(const Ints& v);
 
-// Keeps a prepared convolution for as long as it lives.
-class PreparedConv {
- public:
-  explicit PreparedConv(PreparedCall call);
-  ~PreparedConv();
-  PreparedConv(const PreparedConv&) = delete;
-  PreparedConv& operator=(const PreparedConv&) = delete;
-
-  // What conv_prepared takes. No number is given twice.
-  int64_t id() const {
-    return id_;
-  }
-
- private:
-  int64_t id_;
-};
+// Its id is what conv_prepared takes.
+using PreparedConv = Kept<PreparedCall>;
 
 } // namespace torchconv

@@ -1,6 +1,7 @@
 // unfold and fold: schemas and the CPU's kernels.
 #include "bindings/fold.h"
 
+#include "bindings/bound.h"
 #include "bindings/cpu.h"
 #include "cpu/fold.h"
 
@@ -21,6 +22,14 @@ struct FoldOnCpu : OnCpu {
 };
 
 } // namespace
+
+std::vector<Bindable> bindable_fold() {
+  return {
+      bindable<&unfold<FoldOnCpu>>("unfold"),
+      bindable<&fold<FoldOnCpu>>("fold"),
+  };
+}
+
 } // namespace torchconv
 
 STABLE_TORCH_LIBRARY_FRAGMENT(torchconv, m) {

@@ -2,6 +2,7 @@
 // dispatcher only; this is the one file that includes pybind11.
 #include <build_info.h> // written by setup.py
 
+#include "bindings/bound.h"
 #include "bindings/conv.h"
 #include "bindings/conv_prepared.h"
 #include "core/parallel.h"
@@ -227,6 +228,12 @@ std::unique_ptr<PreparedConv> prepare_conv(
   return std::make_unique<PreparedConv>(std::move(call));
 }
 
+std::unique_ptr<BoundOp> bind_op(
+    const std::string& name,
+    const BoundArgs& args) {
+  return std::make_unique<BoundOp>(bind(name, args));
+}
+
 // The planner's walk over a device's table for one pass, as plain values.
 py::dict explain_conv(
     const std::string& device,
@@ -409,6 +416,20 @@ PYBIND11_MODULE(_C, m) {
       "A PreparedConv for one pass on the CPU, from the arguments of its "
       "operator with the tensors described; result_size is empty for forward. "
       "RuntimeError where no algorithm takes the problem");
+  py::class_<tc::BoundOp>(
+      m,
+      "BoundOp",
+      "An operator with the arguments that follow its tensors, for the "
+      "operators bound and bound_pair, which take its id for as long as this "
+      "object lives")
+      .def_property_readonly("id", &tc::BoundOp::id);
+  m.def(
+      "bind_op",
+      &tc::bind_op,
+      py::arg("name"),
+      py::arg("args"),
+      "A BoundOp of the CPU's operator of that name; RuntimeError where it is "
+      "not one to bind or the arguments are not its own");
   m.def(
       "explain_conv",
       &tc::explain_conv,

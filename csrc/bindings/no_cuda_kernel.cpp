@@ -55,6 +55,8 @@ constexpr Op kOps[] = {
 #endif
     {"conv_prepared", "TTOOv"}, // eager calls on the CPU only
     {"conv_pack", "Tv"},
+    {"bound", "TOOv"},
+    {"bound_pair", "TOv"},
 };
 constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]);
 

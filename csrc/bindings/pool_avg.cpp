@@ -1,6 +1,7 @@
 // Average, adaptive average and Lp pooling: schemas and the CPU's kernels.
 #include "bindings/pool_avg.h"
 
+#include "bindings/bound.h"
 #include "bindings/cpu.h"
 #include "cpu/pool_avg.h"
 #include "cpu/pool_lp.h"
@@ -51,6 +52,19 @@ struct AvgPoolOnCpu : OnCpu {
 };
 
 } // namespace
+
+std::vector<Bindable> bindable_avg_pool() {
+  return {
+      bindable<&avg_pool<AvgPoolOnCpu>>("avg_pool"),
+      bindable<&avg_pool_input_grad<AvgPoolOnCpu>>("avg_pool_input_grad"),
+      bindable<&adaptive_avg_pool<AvgPoolOnCpu>>("adaptive_avg_pool"),
+      bindable<&adaptive_avg_pool_input_grad<AvgPoolOnCpu>>(
+          "adaptive_avg_pool_input_grad"),
+      bindable<&lp_pool<AvgPoolOnCpu>>("lp_pool"),
+      bindable<&lp_pool_input_grad<AvgPoolOnCpu>>("lp_pool_input_grad"),
+  };
+}
+
 } // namespace torchconv
 
 STABLE_TORCH_LIBRARY_FRAGMENT(torchconv, m) {

@@ -1,6 +1,7 @@
 // Scatter, gather and unpool: schemas and the CPU's kernels.
 #include "bindings/pool_index.h"
 
+#include "bindings/bound.h"
 #include "bindings/cpu.h"
 #include "cpu/pool_index.h"
 
@@ -25,6 +26,15 @@ struct PoolIndexOnCpu : OnCpu {
 };
 
 } // namespace
+
+std::vector<Bindable> bindable_pool_index() {
+  return {
+      bindable<&pool_scatter<PoolIndexOnCpu>>("pool_scatter"),
+      bindable<&pool_gather<PoolIndexOnCpu>>("pool_gather"),
+      bindable<&max_unpool<PoolIndexOnCpu>>("max_unpool"),
+  };
+}
+
 } // namespace torchconv
 
 STABLE_TORCH_LIBRARY_FRAGMENT(torchconv, m) {

@@ -1,6 +1,7 @@
 // Max pooling: schemas and the CPU's kernels.
 #include "bindings/pool_max.h"
 
+#include "bindings/bound.h"
 #include "bindings/cpu.h"
 #include "cpu/pool_max.h"
 
@@ -36,6 +37,21 @@ struct MaxPoolOnCpu : OnCpu {
 };
 
 } // namespace
+
+std::vector<Bindable> bindable_max_pool() {
+  return {
+      bindable<&max_pool<MaxPoolOnCpu>>("max_pool"),
+      bindable<&max_pool_with_codes<MaxPoolOnCpu>>("max_pool_with_codes"),
+      bindable<&max_pool_with_indices<MaxPoolOnCpu>>("max_pool_with_indices"),
+      bindable<&adaptive_max_pool<MaxPoolOnCpu>>("adaptive_max_pool"),
+      bindable<&adaptive_max_pool_with_codes<MaxPoolOnCpu>>(
+          "adaptive_max_pool_with_codes"),
+      bindable<&adaptive_max_pool_with_indices<MaxPoolOnCpu>>(
+          "adaptive_max_pool_with_indices"),
+      bindable<&fractional_max_pool<MaxPoolOnCpu>>("fractional_max_pool"),
+  };
+}
+
 } // namespace torchconv
 
 STABLE_TORCH_LIBRARY_FRAGMENT(torchconv, m) {

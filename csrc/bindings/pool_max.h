@@ -12,8 +12,6 @@
 
 namespace torchconv {
 
-using TensorPair = std::tuple<Tensor, Tensor>;
-
 inline ScalarType code_dtype(CodeKind kind) {
   return kind == CodeKind::u8 ? ScalarType::Byte
       : kind == CodeKind::i32 ? ScalarType::Int

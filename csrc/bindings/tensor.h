@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "bindings/stable.h"
@@ -21,6 +22,7 @@ namespace torchconv {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Ints = std::vector<int64_t>; // what SymInt[] arrives as
+using TensorPair = std::tuple<Tensor, Tensor>;
 
 // How many spatial dimensions (N, C, *spatial) has.
 inline int spatial_dims(const Tensor& x) {

@@ -384,6 +384,34 @@ class RowSums {
     write(0, o * w_.inner, n * w_.inner);
   }
 
+  // Columns [i, end) of row r, `offset` elements further on, in lanes.
+  Vec<A> sum_row(int64_t r, int64_t i, int64_t end, int64_t offset) const {
+    Vec<A> a{}, b{};
+    if (end - i >= 8 * L) {
+      Vec<A> c{}, d{};
+      for (; i + 4 * L <= end; i += 4 * L) {
+        a += src_.vec(r, i, offset);
+        b += src_.vec(r, i + L, offset);
+        c += src_.vec(r, i + 2 * L, offset);
+        d += src_.vec(r, i + 3 * L, offset);
+      }
+      a += c;
+      b += d;
+    }
+    for (; i + 2 * L <= end; i += 2 * L) {
+      a += src_.vec(r, i, offset);
+      b += src_.vec(r, i + L, offset);
+    }
+    if (i + L <= end) {
+      a += src_.vec(r, i, offset);
+      i += L;
+    }
+    if (i < end) {
+      b += src_.part(r, i, offset, static_cast<int>(end - i));
+    }
+    return a + b;
+  }
+
   // One output for the whole row: no buffer, several running sums. The sum is
   // that of the lanes.
   Vec<A> sum_directly() const {
@@ -424,9 +452,18 @@ class RowSums {
   }
   void sum_channels(int64_t n, int64_t c, int64_t channels) {
     Vec<A> sum[L] = {};
-    for (int64_t j = 0; j < channels; ++j) {
-      list_rows(n, c + j, 0, 0);
-      sum[j] = sum_directly();
+    if (most_rows_ == 1) {
+      // Short rows by the thousand: the loop around them is what counts.
+      list_rows(n, c, 0, 0);
+      const int64_t begin = w_.begin[2][0], end = w_.end[2][0];
+      for (int64_t j = 0; j < channels; ++j) {
+        sum[j] = sum_row(0, begin, end, j * w_.src_c);
+      }
+    } else {
+      for (int64_t j = 0; j < channels; ++j) {
+        list_rows(n, c + j, 0, 0);
+        sum[j] = sum_directly();
+      }
     }
     transpose<A>(sum);
 #pragma GCC unroll 4

@@ -34,6 +34,7 @@ from .pooling import (
     pool_gather,
     pool_scatter,
     unfold,
+    wants_codes,
 )
 
 __all__ = [
@@ -65,4 +66,5 @@ __all__ = [
     "pool_scatter",
     "transforms_active",
     "unfold",
+    "wants_codes",
 ]

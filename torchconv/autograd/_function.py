@@ -16,7 +16,7 @@ convolution.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -121,10 +121,23 @@ def given(value: Any) -> Any:
     return value
 
 
+class Recording(NamedTuple):
+    """How an operator of one result is called where a gradient will be wanted, if not by
+    calling it and saving what its rule says. All are functions of (*tensors, args)."""
+
+    compute: Callable[..., tuple[Tensor, Tensor]]
+    """Below the autograd keys: the result, and a tensor to save."""
+    rule: Rule
+    """Whose backward reads that tensor."""
+    in_graph: Callable[..., Tensor]
+    """For graphs and transforms, which record by themselves."""
+
+
 def differentiable(
     op: Any,
     rule: Rule,
     eager: Callable[[Any], Callable[..., Result]] | None = None,
+    recording: Recording | None = None,
 ) -> Callable[..., Result]:
     """The operator as a function of (*tensors, args) that can be differentiated.
 
@@ -134,6 +147,7 @@ def differentiable(
         rule: its derivatives.
         eager: makes of op the function of (*tensors, args) that eager calls without
             gradients use; by default the operator below the autograd keys.
+        recording: what to do instead where a gradient will be wanted.
     """
     n = rule.tensors
 
@@ -160,18 +174,26 @@ def differentiable(
             ctx.mark_non_differentiable(*(output[i] for i in rule.integer_outputs))
         return saved
 
-    def gradients(ctx: Any, needs: Needs, grad: Tensor | None) -> Tensors:
-        others = (None,) * (len(ctx.needs_input_grad) - n)
-        if grad is None:
-            return (None,) * n + others
-        saved = ctx.saved_tensors
-        return rule.backward(needs, saved, ctx.sizes, ctx.args, grad) + others
-
     def level_backward(ctx: Any, *grads: Tensor | None) -> Tensors:
-        return gradients(ctx, ctx.needs_input_grad[:n], grads[0])
+        grad, needs = grads[0], ctx.needs_input_grad[:n]
+        if grad is None:
+            return (None,) * (n + 2)
+        saved = ctx.saved_tensors
+        gradients = rule.backward(needs, saved, ctx.sizes, ctx.args, grad)
+        return (*gradients, None, None)
+
+    eager_rule = rule if recording is None else recording.rule
 
     def eager_backward(ctx: Any, *grads: Tensor | None) -> Tensors:
-        return gradients(ctx, _wanted(ctx, ctx.needs_input_grad[:n]), grads[0])
+        grad = grads[0]
+        if grad is None:
+            return (None,) * (n + 1)
+        needs = ctx.needs_input_grad[:n]
+        if n > 1:
+            needs = _wanted(ctx, needs)
+        saved = ctx.saved_tensors
+        gradients = eager_rule.backward(needs, saved, ctx.sizes, ctx.args, grad)
+        return (*gradients, None)
 
     def jvp(ctx: Any, *tangents: Any) -> Any:
         tangent = rule.jvp(ctx.saved_tensors, ctx.args, tangents[:n])
@@ -182,6 +204,14 @@ def differentiable(
     def eager_forward(ctx: Any, *inputs: Any) -> Result:
         output = compute(*inputs)
         record(ctx, ctx.needs_input_grad[:n], inputs, output)
+        return output
+
+    def recording_forward(ctx: Any, *inputs: Any) -> Tensor:
+        output, saved = given(recording).compute(*inputs)
+        ctx.save_for_backward(saved)
+        ctx.sizes = tuple([t.shape for t in inputs[:n]])
+        ctx.args = inputs[n]
+        ctx.set_materialize_grads(False)
         return output
 
     def level_forward(ctx: Any, *inputs: Any) -> Result:
@@ -202,7 +232,9 @@ def differentiable(
         f"{name}_eager",
         (Function,),
         {
-            "forward": staticmethod(eager_forward),
+            "forward": staticmethod(
+                eager_forward if recording is None else recording_forward
+            ),
             "backward": staticmethod(eager_backward),
         },
     )
@@ -228,13 +260,33 @@ def differentiable(
     _library.impl(name, autograd_kernel, "Autograd", with_keyset=True)
     torch.library.register_vmap(op, vmap, lib=_library)
 
-    def call(*inputs: Any) -> Result:
+    def operator(*inputs: Any) -> Result:
+        return op(*inputs[:n], *inputs[n])
+
+    in_graph = operator if recording is None else recording.in_graph
+
+    # Written out for one tensor: taking tuples apart costs as much as the rest.
+    def call_one(x: Tensor, args: Any) -> Result:
+        if (
+            _is_compiling()
+            or _functorch_active()
+            or forward_ad._current_level >= 0
+            or _is_tracing()
+        ):
+            return in_graph(x, args)
+        if _is_grad_enabled() and x.requires_grad:
+            return apply_eager(x, args)
+        return compute(x, args)
+
+    def call_any(*inputs: Any) -> Result:
         # Graphs hold the operator, not a Python function.
         if _is_compiling() or transforms_active() or _is_tracing():
-            return op(*inputs[:n], *inputs[n])
+            return in_graph(*inputs)
         if _is_grad_enabled() and _any_requires_grad(*inputs[:n]):
             return apply_eager(*inputs)
         return compute(*inputs)
+
+    call = call_one if n == 1 else call_any
 
     call.__name__ = call.__qualname__ = name
     rule.call = call

@@ -8,9 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _ops
+from .. import _bound, _ops
 from .._sized_pool_args import is_global
-from ._function import Needs, Rule, Tensors, differentiable, given
+from ._function import (
+    Needs,
+    Recording,
+    Rule,
+    Tensors,
+    differentiable,
+    given,
+    transforms_active,
+)
 
 # --- Max pooling: codes say where the values came from. Codes that are flat positions
 # need no window; the operators then ignore the one that is passed.
@@ -32,15 +40,18 @@ class _PoolWithCodes(Rule):
     def channels_last(self, args: Any) -> bool:
         return args[-1]
 
+    def scatter_args(self, size: Any, args: Any) -> Any:
+        return (size, *self.window(args, len(size) - 2), self.channels_last(args))
+
     def save(self, needs: Needs, tensors: Tensors, output: Any) -> Tensors:
         return (output[1],)
 
     def backward(
         self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
     ) -> Tensors:
-        window = self.window(args, grad.dim() - 2)
-        scatter_args = (sizes[0], *window, self.channels_last(args))
-        gx = pool_scatter(grad, saved[0], scatter_args)
+        gx = pool_scatter(
+            grad, saved[0], _bound.with_size(args, sizes[0], self.scatter_args)
+        )
         return (gx, *(None,) * (self.tensors - 1))
 
     def jvp(self, saved: Tensors, args: Any, tangents: Tensors) -> Tensor:
@@ -66,8 +77,8 @@ class _FractionalMaxPool(_PoolWithCodes):
 class _WithoutCodes(Rule):
     """The same pooling without codes: they are computed when they are needed.
 
-    functional.py takes the operator with codes where a gradient will be wanted; this is
-    for callers of the bare operator.
+    For callers of the bare operator: :func:`_without_codes` takes the one with codes where
+    a gradient will be wanted.
     """
 
     def __init__(self, with_codes: Any, rule: _PoolWithCodes) -> None:
@@ -162,9 +173,13 @@ def _larger_batch(batch: int, args: Any) -> Any:
     return ((n * batch, *rest), *others)
 
 
+def _in_front(size: Any, args: Any) -> Any:
+    return (size, *args)
+
+
 class _AvgPool(_Linear):
     def adjoint(self, grad: Tensor, size: Any, args: Any) -> Tensor:
-        return avg_pool_input_grad(grad, (size, *args))
+        return avg_pool_input_grad(grad, _bound.with_size(args, size, _in_front))
 
 
 class _AvgPoolInputGrad(_Linear):
@@ -177,10 +192,14 @@ class _AvgPoolInputGrad(_Linear):
 
 class _AdaptiveAvgPool(_Linear):
     def adjoint(self, grad: Tensor, size: Any, args: Any) -> Tensor:
+        args = _bound.with_size(args, size, self.gradient_args)
+        return adaptive_avg_pool_input_grad(grad, args)
+
+    @staticmethod
+    def gradient_args(size: Any, args: Any) -> Any:
         # As torch, whose gradient of a mean over everything is contiguous.
         output_size, channels_last = args
-        channels_last = channels_last and not is_global(output_size)
-        return adaptive_avg_pool_input_grad(grad, (size, channels_last))
+        return size, channels_last and not is_global(output_size)
 
 
 class _AdaptiveAvgPoolInputGrad(_Linear):
@@ -288,33 +307,61 @@ class _LpPoolInputGrad(Rule):
         return lp.taps * out
 
 
-pool_scatter = differentiable(_ops.pool_scatter, _PoolScatter())
-pool_gather = differentiable(_ops.pool_gather, _PoolGather())
-max_pool_with_codes = differentiable(_ops.max_pool_with_codes, _MaxPoolWithCodes())
-max_pool_with_indices = differentiable(_ops.max_pool_with_indices, _MaxPoolWithCodes())
-max_pool = differentiable(
-    _ops.max_pool, _WithoutCodes(max_pool_with_codes, _MaxPoolWithCodes())
+def wants_codes(x: Tensor) -> bool:
+    """Whether a graph or a transform, or an eager call, is to keep positions, because a
+    derivative may be asked for.
+
+    An exported or traced program is for inference; should it be differentiated all the
+    same, the pooling's derivative rule finds the positions again.
+    """
+    if torch.compiler.is_compiling():
+        wanted = torch.is_grad_enabled() and x.requires_grad
+        return wanted and not torch.compiler.is_exporting()
+    if torch.is_grad_enabled() and x.requires_grad:
+        return not torch._C._is_tracing()
+    return transforms_active()
+
+
+def _without_codes(op: Any, op_with_codes: Any, rule: _PoolWithCodes) -> Any:
+    """The pooling that returns no codes, and the one that does."""
+    with_codes = differentiable(op_with_codes, rule, _bound.eager)
+
+    def in_graph(x: Tensor, args: Any) -> Tensor:
+        return with_codes(x, args)[0] if wants_codes(x) else op(x, *args)
+
+    recording = Recording(_bound.eager(op_with_codes), rule, in_graph)
+    without = _WithoutCodes(with_codes, rule)
+    return differentiable(op, without, _bound.eager, recording), with_codes
+
+
+def _differentiable(op: Any, rule: Rule) -> Any:
+    return differentiable(op, rule, _bound.eager)
+
+
+pool_scatter = _differentiable(_ops.pool_scatter, _PoolScatter())
+pool_gather = _differentiable(_ops.pool_gather, _PoolGather())
+max_pool, max_pool_with_codes = _without_codes(
+    _ops.max_pool, _ops.max_pool_with_codes, _MaxPoolWithCodes()
 )
-adaptive_max_pool_with_codes = differentiable(
-    _ops.adaptive_max_pool_with_codes, _AdaptiveMaxPoolWithCodes()
+max_pool_with_indices = _differentiable(_ops.max_pool_with_indices, _MaxPoolWithCodes())
+adaptive_max_pool, adaptive_max_pool_with_codes = _without_codes(
+    _ops.adaptive_max_pool,
+    _ops.adaptive_max_pool_with_codes,
+    _AdaptiveMaxPoolWithCodes(),
 )
-adaptive_max_pool_with_indices = differentiable(
+adaptive_max_pool_with_indices = _differentiable(
     _ops.adaptive_max_pool_with_indices, _AdaptiveMaxPoolWithCodes()
 )
-adaptive_max_pool = differentiable(
-    _ops.adaptive_max_pool,
-    _WithoutCodes(adaptive_max_pool_with_codes, _AdaptiveMaxPoolWithCodes()),
-)
-fractional_max_pool = differentiable(_ops.fractional_max_pool, _FractionalMaxPool())
-max_unpool = differentiable(_ops.max_unpool, _MaxUnpool())
+fractional_max_pool = _differentiable(_ops.fractional_max_pool, _FractionalMaxPool())
+max_unpool = _differentiable(_ops.max_unpool, _MaxUnpool())
 
-avg_pool = differentiable(_ops.avg_pool, _AvgPool())
-avg_pool_input_grad = differentiable(_ops.avg_pool_input_grad, _AvgPoolInputGrad())
-adaptive_avg_pool = differentiable(_ops.adaptive_avg_pool, _AdaptiveAvgPool())
-adaptive_avg_pool_input_grad = differentiable(
+avg_pool = _differentiable(_ops.avg_pool, _AvgPool())
+avg_pool_input_grad = _differentiable(_ops.avg_pool_input_grad, _AvgPoolInputGrad())
+adaptive_avg_pool = _differentiable(_ops.adaptive_avg_pool, _AdaptiveAvgPool())
+adaptive_avg_pool_input_grad = _differentiable(
     _ops.adaptive_avg_pool_input_grad, _AdaptiveAvgPoolInputGrad()
 )
-lp_pool = differentiable(_ops.lp_pool, _LpPool())
-lp_pool_input_grad = differentiable(_ops.lp_pool_input_grad, _LpPoolInputGrad())
-unfold = differentiable(_ops.unfold, _Unfold())
-fold = differentiable(_ops.fold, _Fold())
+lp_pool = _differentiable(_ops.lp_pool, _LpPool())
+lp_pool_input_grad = _differentiable(_ops.lp_pool_input_grad, _LpPoolInputGrad())
+unfold = _differentiable(_ops.unfold, _Unfold())
+fold = _differentiable(_ops.fold, _Fold())

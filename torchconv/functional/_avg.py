@@ -13,11 +13,11 @@ from .. import autograd
 from .._args import FLOATING
 from .._pool_args import avg_pool_plan, lp_pool_plan, window
 from .._sized_pool_args import adaptive_pool_plan
-from ._common import autocast_pool, cached, describe
+from ._common import autocast_pool, cached, describe, keep
 
-_avg_pool_plan = cached(avg_pool_plan, 2, 2)
-_lp_pool_plan = cached(lp_pool_plan, 2, 2)
-_adaptive_pool_plan = cached(adaptive_pool_plan, 2, 2)
+_avg_pool_plan = cached(avg_pool_plan, 2, 2, keep)
+_lp_pool_plan = cached(lp_pool_plan, 2, 2, keep)
+_adaptive_pool_plan = cached(adaptive_pool_plan, 2, 2, keep)
 
 _autocast_on = torch._C._is_any_autocast_enabled
 

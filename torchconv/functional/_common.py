@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from .._bound import Bound
 from .._conv_args import Spec
 
 P = TypeVar("P")
@@ -87,6 +88,11 @@ def cached(
         return run(*key)
 
     return look_up
+
+
+def keep(plan: Any, x: Spec, *_others: Spec | None) -> Any:
+    """A pooling's plan whose arguments are read once, where it runs on the CPU."""
+    return plan._replace(args=Bound(plan.args)) if x.device.type == "cpu" else plan
 
 
 def _castable(t: Tensor | None, device_type: str) -> bool:

@@ -16,32 +16,18 @@ from torch.overrides import (
 from .. import autograd
 from .._pool_args import max_pool_plan
 from .._sized_pool_args import adaptive_pool_plan, fractional_pool_plan, max_unpool_plan
-from ._common import autocast_pool, cached, describe
+from ._common import autocast_pool, cached, describe, keep
 
 Ints = int | Sequence[int]
 Sizes = int | Sequence[int | None]
 Pair = tuple[Tensor, Tensor]
 
-_max_pool_plan = cached(max_pool_plan, 2, 2)
-_adaptive_pool_plan = cached(adaptive_pool_plan, 2, 2)
-_fractional_pool_plan = cached(fractional_pool_plan, 2, 3)
-_max_unpool_plan = cached(max_unpool_plan, 2, 3)
+_max_pool_plan = cached(max_pool_plan, 2, 2, keep)
+_adaptive_pool_plan = cached(adaptive_pool_plan, 2, 2, keep)
+_fractional_pool_plan = cached(fractional_pool_plan, 2, 3, keep)
+_max_unpool_plan = cached(max_unpool_plan, 2, 3, keep)
 
 _autocast_on = torch._C._is_any_autocast_enabled
-
-
-def wants_codes(x: Tensor) -> bool:
-    """Whether a derivative may be asked for, so that positions must be kept.
-
-    An exported or traced program is for inference; should it be differentiated all the
-    same, the pooling's derivative rule finds the positions again.
-    """
-    if torch.compiler.is_compiling():
-        wanted = torch.is_grad_enabled() and x.requires_grad
-        return wanted and not torch.compiler.is_exporting()
-    if torch.is_grad_enabled() and x.requires_grad:
-        return not torch._C._is_tracing()
-    return autograd.transforms_active()
 
 
 def _lift(window: Sequence[Any]) -> tuple[Any, ...]:
@@ -87,10 +73,9 @@ def _max_pool(
         ceil_mode,
     )
     x = input.unsqueeze(0) if unbatched else input
-    codes = wants_codes(x)
     # torch's 1-d pooling without gradients and indices is a kernel of its own, which
     # returns contiguous results whatever the input's strides are.
-    lifted = lifted and (codes or return_indices)
+    lifted = lifted and (return_indices or autograd.wants_codes(x))
     if lifted:
         x = x.unsqueeze(-2)
         args = (*_lift(args[:4]), args[4], True)
@@ -99,11 +84,7 @@ def _max_pool(
         if lifted:
             y, indices = y.squeeze(-2), indices.squeeze(-2)
         return (y.squeeze(0), indices.squeeze(0)) if unbatched else (y, indices)
-    y = (
-        autograd.max_pool_with_codes(x, args)[0]
-        if codes
-        else autograd.max_pool(x, args)
-    )
+    y = autograd.max_pool(x, args)
     if lifted:
         y = y.squeeze(-2)
     return y.squeeze(0) if unbatched else y
@@ -133,8 +114,6 @@ def _adaptive_max_pool(
     indices = None
     if return_indices:
         y, indices = autograd.adaptive_max_pool_with_indices(x, args)
-    elif wants_codes(x):
-        y = autograd.adaptive_max_pool_with_codes(x, args)[0]
     else:
         y = autograd.adaptive_max_pool(x, args)
     if lifted:

@@ -7,17 +7,14 @@ derivatives of any order and devices are those of max pooling.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from .. import autograd
 from .._pool_args import maxout_plan
-from ._common import cached, describe
-from ._max import wants_codes
+from ._common import cached, describe, keep
 
-_maxout_plan = cached(maxout_plan, 1, 1)
+_maxout_plan = cached(maxout_plan, 1, 1, keep)
 
 
 def maxout(input: Tensor, k: int) -> Tensor:
@@ -44,16 +41,10 @@ def maxout(input: Tensor, k: int) -> Tensor:
     if channels_last:
         # Groups follow each other through all pixels: one long row of windows.
         pixels = input.movedim(1, -1)
-        y = _max_pool(pixels.flatten(1).unsqueeze(1), args)
+        y = autograd.max_pool(pixels.flatten(1).unsqueeze(1), args)
         return y.view((*pixels.shape[:-1], pixels.shape[-1] // k)).movedim(-1, 1)
     groups = input.shape[1] // k
     if input.dim() == 2:
-        return _max_pool(input.unflatten(1, (groups, k)), args).squeeze(2)
-    y = _max_pool(input.unflatten(1, (groups, k)).flatten(3), args)
+        return autograd.max_pool(input.unflatten(1, (groups, k)), args).squeeze(2)
+    y = autograd.max_pool(input.unflatten(1, (groups, k)).flatten(3), args)
     return y.view((input.shape[0], groups, *input.shape[2:]))
-
-
-def _max_pool(x: Tensor, args: Any) -> Tensor:
-    if wants_codes(x):
-        return autograd.max_pool_with_codes(x, args)[0]
-    return autograd.max_pool(x, args)
