@@ -473,6 +473,7 @@ POOLS = [
     Pool("kernel_beyond_input_ceil", (1, 3, 3, 3), 4, 3, 2, ceil_mode=True),
     Pool("ceil_drops_last", (1, 3, 5, 5), 2, 2, 1, ceil_mode=True),
     Pool("ceil_beyond_padding", (1, 3, 6, 7), 3, (2, 3), 1, ceil_mode=True),
+    Pool("three_rows", (2, 3, 3, 17), 3, 2, 1),  # windows cut at different ends
     Pool("uneven", (2, 3, 9, 12), (2, 4), (3, 1), (1, 2)),
     Pool("one_pixel", (2, 5, 1, 1), 1),
     Pool("one_pixel_k2p1", (2, 5, 1, 1), 2, 1, 1),

@@ -164,7 +164,9 @@ def test_instruction_sets() -> None:
 CUDA_KEY = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 
 
-def placeholder(kind: str) -> Any:
+def placeholder(kind: str, name: str) -> Any:
+    if name == "activation":
+        return "relu"
     values: dict[str, Any] = {
         "Tensor": torch.zeros(1, 2, 4, 4, 4),
         "Optional[Tensor]": torch.zeros(2),
@@ -181,7 +183,7 @@ def placeholder(kind: str) -> Any:
 @pytest.mark.parametrize("name", OPERATORS)
 def test_one_sentence_for_cuda_tensors(name: str) -> None:
     overload = getattr(torch.ops.torchconv, name).default
-    arguments = [placeholder(str(a.type)) for a in overload._schema.arguments]
+    arguments = [placeholder(str(a.type), a.name) for a in overload._schema.arguments]
     with pytest.raises(RuntimeError, match=f"torchconv::{name}") as caught:
         overload.redispatch(CUDA_KEY, *arguments)
     message = str(caught.value)

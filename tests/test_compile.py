@@ -56,6 +56,12 @@ def _conv_samples() -> list[Sample]:
             Sample("conv_input_grad", (y, w, None), (size, *conv)),
             Sample("conv_weight_grad", (y, x), (w_size, *conv)),
             Sample("channel_sum", (y,), ()),
+            Sample("conv_forward_fused", (x, w, b, y), (*conv, "relu", 0.0, 0.0)),
+            Sample(
+                "conv_input_grad_fused",
+                (y, w, None, x),
+                (size, *conv, "hardtanh", 0.0, 6.0),
+            ),
         ]
     x1, w1 = _image(2, 3, 9), _image(3, 1, 3)
     conv1 = ([1], [2, 0], [1], 3, "circular", False, "auto")

@@ -123,8 +123,19 @@ NearWindows near_windows_of(const MaxPool& m) {
   w.pad = p.padding[2];
   std::copy(p.x_stride, p.x_stride + 2, w.stride);
   std::copy(p.y_stride, p.y_stride + 2, w.to_stride);
+  // Rows of a run begin with the same tap: short inputs cut windows that are
+  // equally high at different ends.
+  std::vector<int64_t> first_tap;
+  for (int64_t h = 0; h < p.out[1]; ++h) {
+    first_tap.push_back(begin[1][h] - h * p.stride[1] + p.padding[1]);
+  }
   w.runs = near_runs(
-      p.out, begin, end, nullptr, std::max<int64_t>(kRun / w.out, 1), 1);
+      p.out,
+      begin,
+      end,
+      first_tap.data(),
+      std::max<int64_t>(kRun / w.out, 1),
+      1);
   return w;
 }
 
