@@ -94,8 +94,12 @@ class Finish {
   }
 
   template <Activation F, bool Add>
-  static void
-  run(const Finish& f, S* first, int64_t rows, int64_t row, int64_t n) {
+  static void run(
+      const Finish& f,
+      S* first,
+      int64_t rows,
+      int64_t row,
+      int64_t n) {
     const Vec<A> a = broadcast(f.a_), b = broadcast(f.b_);
     for (int64_t r = 0; r < rows; ++r) {
       S* to = first + r * row;
