@@ -68,6 +68,16 @@ ODD = [
     shapes.Conv("3d", (2, 5, 6, 9, 10), 17, (3, 3, 3), 1, 1),
     shapes.Conv("3d_depth_s2", (1, 5, 7, 9, 10), 17, (3, 3, 3), (2, 1, 1), 1),
     shapes.Conv("3d_depth_d2", (1, 5, 7, 9, 10), 17, (3, 3, 3), 1, 2, (2, 1, 1)),
+    # Strided input_grad, by phases: of as many taps, of different ones, of planes that
+    # end in the middle of a phase.
+    shapes.Conv("4x4_s2", (2, 20, 14, 17), 18, (4, 4), 2, 1),
+    shapes.Conv("5x5_s2", (1, 5, 13, 22), 17, (5, 5), 2, 2),
+    shapes.Conv("3x7_s2x3", (1, 6, 11, 29), 5, (3, 7), (2, 3), (1, 3)),
+    shapes.Conv("1x4_s1x2", (1, 6, 5, 31), 20, (1, 4), (1, 2), (0, 1)),
+    shapes.Conv("4x4_s2_groups_of_8", (1, 16, 12, 12), 16, (4, 4), 2, 1, 1, 2),
+    shapes.Conv("1d_k16_s8", (2, 18, 203), 20, (16,), 8, 4),
+    shapes.Conv("3d_k4_s2", (1, 5, 8, 9, 10), 6, (4, 4, 4), 2, 1),
+    shapes.Conv("reflect_4x4_s2", (1, 3, 10, 12), 5, (4, 4), 2, 1, 1, 1, "reflect"),
     *(
         shapes.Conv(f"{mode}_3d", (1, 3, 5, 8, 9), 5, (3, 3, 3), 1, 1, 1, 1, mode)
         for mode in shapes.MODES

@@ -287,6 +287,7 @@ void pack_folded(
   using A = acc_t<S>;
   const FoldedLane* lane = v.folded.data() + b.first;
   const int width = b.vectors * kLanes<A>;
+  constexpr int64_t kAhead = 8;
   bool ragged = false, gapless = true;
   for (int d = 0; d < 3; ++d) {
     ragged = ragged || (v.fold[d] > 1 && v.p.kernel[d] % v.fold[d] != 0);
@@ -303,6 +304,10 @@ void pack_folded(
         }
         int i = 0;
         if (gapless && !ragged) {
+          // A channel's weights are a page or more from the last one's.
+          for (int l = 0; l < b.valid; l += 64 / static_cast<int>(sizeof(S))) {
+            __builtin_prefetch(from + kAhead * v.w_red + lane[l].w);
+          }
           convert_row(from + lane[0].w, b.valid, panel);
           i = b.valid;
         }
@@ -338,6 +343,43 @@ void store_folded(
   for (int d = 0; d < 2; ++d) {
     inside = inside && at[d] >= 0 && at[d] + v.fold[d] <= v.p.in[d];
   }
+  // Where two phases lie side by side and pixels follow one another, rows of
+  // the result: lanes are turned to them, the two phases in turn.
+  bool paired = inside && pixel == 2 && b.valid % 2 == 0;
+  for (int i = 0; i < b.valid && paired; i += 2) {
+    paired = lane[i + 1].dst == lane[i].dst + 1;
+  }
+  if (paired) {
+    for (int i = 0; i < b.valid; i += L) {
+      const int lanes = std::min(L, b.valid - i);
+      const Vec<A> add = bias == nullptr ? Vec<A>{} : load(bias + i);
+      for (int p0 = 0; p0 < rows; p0 += L) {
+        const int count = std::min(L, rows - p0);
+        Vec<A> block[L];
+#pragma GCC unroll 16
+        for (int p = 0; p < L; ++p) {
+          block[p] =
+              p < count ? load(acc + (p0 + p) * width + i) + add : Vec<A>{};
+        }
+        transpose_block<A>(block);
+#pragma GCC unroll 8
+        for (int l = 0; l < L; l += 2) {
+          if (l < lanes) {
+            Vec<A> low, high;
+            interleave<A>(block[l], block[l + 1], low, high);
+            S* to = dst + lane[i + l].dst + 2 * p0;
+            if (2 * count >= L) {
+              store_as(to, low);
+              store_as_partial(to + L, high, 2 * count - L);
+            } else {
+              store_as_partial(to, low, 2 * count);
+            }
+          }
+        }
+      }
+    }
+    return;
+  }
   for (int i = 0; i < b.valid;) {
     int end = i + 1;
     while (inside && end < b.valid && lane[end].dst == lane[i].dst + end - i) {
@@ -359,13 +401,6 @@ void store_folded(
           to[p * pixel] =
               S(from[p * width] + (bias == nullptr ? A(0) : bias[i]));
         }
-      }
-    } else if (count == 2 && sizeof(S) == sizeof(A)) {
-      const A add0 = bias == nullptr ? A(0) : bias[i];
-      const A add1 = bias == nullptr ? A(0) : bias[i + 1];
-      for (int p = 0; p < rows; ++p) {
-        to[p * pixel] = S(from[p * width] + add0);
-        to[p * pixel + 1] = S(from[p * width + 1] + add1);
       }
     } else {
       for (int k = 0; k < count; k += L) {

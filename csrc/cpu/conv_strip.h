@@ -57,6 +57,7 @@ struct StripJob {
             (inner || v.red < 16))) &&
           StripAxis(run[d], 0, run[d].count).inside(v.src_size[d]);
     }
+    in_place = in_place && !(crowded(v) && v.lanes >= 4 * L);
     if (in_place) {
       // Only the destination and the tiles' reach into L1 bound a block.
       block[1] = std::min(run[1].count, std::max<int64_t>(1, 512 / block[2]));
@@ -102,6 +103,14 @@ struct StripJob {
     // The weights of a part stay in L2 while all tiles of the block use them.
     parts = std::max<int64_t>(
         1, (panel() * (int64_t)sizeof(A) + kPartBytes / 2) / kPartBytes);
+  }
+
+  // Channels whose distance is a multiple of a kilobyte share a few sets of the
+  // caches, which hold less of them than a tile reads of them all: then a copy
+  // pays, whose channels lie elsewhere.
+  static bool crowded(const GatherView& v) {
+    return v.src.c != 1 && v.red >= 32 &&
+        v.src.c * static_cast<int64_t>(sizeof(S)) % 1024 == 0;
   }
 
   static bool few_pixels(

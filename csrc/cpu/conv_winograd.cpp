@@ -1,5 +1,5 @@
-// winograd: convolutions of stride 1 with fewer multiplications than their
-// definition has, in float32.
+// winograd: convolutions of stride 1, and input_grad of strided ones, with fewer
+// multiplications than their definition has, in float32.
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
@@ -38,11 +38,22 @@ const char* refusal(const ConvProblem& problem, Pass pass) {
   if (p.kernel[2] < 2) {
     return "winograd takes kernels of at least 2 along the last dimension";
   }
-  if (p.stride[0] != 1 && pass != Pass::forward) {
-    return "winograd takes stride 1 for gradients";
-  }
-  if (p.stride[1] != 1 || p.stride[2] != 1) {
-    return "winograd takes stride 1 in the last two dimensions";
+  if (pass == Pass::input_grad) {
+    // A phase (position modulo the stride) is a gather of stride 1 that sees
+    // every stride-th tap.
+    for (int d = 0; d < 3; ++d) {
+      const int64_t least = d == 2 ? 2 * p.stride[d] : p.stride[d];
+      if (p.stride[d] != 1 && (p.kernel[d] < least || p.dilation[d] != 1)) {
+        return "winograd takes input_grad of strided convolutions whose kernels "
+               "are not dilated, as long as the stride and twice as long along "
+               "the last dimension";
+      }
+    }
+  } else if (
+      p.stride[1] != 1 || p.stride[2] != 1 ||
+      (p.stride[0] != 1 && pass == Pass::weight_grad)) {
+    return "winograd takes stride 1 in the last two dimensions, and in all for "
+           "weight_grad";
   }
   if (p.dilation[2] > (p.kernel[1] > 1 ? kWidestDilation2 : kWidestDilation1)) {
     return "winograd takes dilations up to 64 along the last dimension, 512 "
@@ -56,20 +67,23 @@ const char* refusal(const ConvProblem& problem, Pass pass) {
 double cost(const ConvProblem& problem, Pass pass) {
   const ConvProblem p = simplified(problem);
   const int64_t L = vector_lanes(p.dtype);
-  const auto up = [](int64_t a, int64_t b) {
-    return static_cast<double>((a + b - 1) / b);
-  };
+  const auto up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   const bool tall = p.kernel[1] > 1;
   const double points = tall ? 36 : 6;
   const int64_t* size = pass == Pass::input_grad ? p.in : p.out;
-  double tiles = 1.0 * p.batch * size[0];
-  double pieces = 1.0 * p.kernel[0] * up(p.kernel[2], 3);
-  tiles *= up(size[2], 4 * p.dilation[2]) * p.dilation[2];
-  if (tall) {
-    tiles *= up(size[1], 4 * p.dilation[1]) * p.dilation[1];
-    pieces *= up(p.kernel[1], 3);
-  } else {
-    tiles *= size[1];
+  // Of one phase, where there are several; pieces of the taps of all of them.
+  double phases = 1, tiles = p.batch, pieces = 1;
+  for (int d = 0; d < 3; ++d) {
+    const int64_t stride = pass == Pass::input_grad ? p.stride[d] : 1;
+    const bool tiled = d == 2 || (d == 1 && tall);
+    double sum = 0;
+    for (int64_t i = 0; i < stride; ++i) {
+      sum += up(up(p.kernel[d] - i, stride), tiled ? 3 : 1);
+    }
+    pieces *= sum;
+    phases *= stride;
+    const int64_t count = up(size[d], stride);
+    tiles *= tiled ? up(count, 4 * p.dilation[d]) * p.dilation[d] : count;
   }
   // x and y, or y and x: what the product reads as scalars, and as lanes.
   const bool swapped = pass == Pass::input_grad;
@@ -93,7 +107,7 @@ double cost(const ConvProblem& problem, Pass pass) {
            (side > 1          ? 1.4
                 : vectors > 1 ? 1.0
                               : 1.2) +
-       blocks * pieces * points * in + vectors * points * out);
+       blocks * pieces * points * in + phases * vectors * points * out);
   const double times =
       pass == Pass::weight_grad ? 1 + std::floor(tiles / 64) : 1;
   operations += times * product * (points * 4 + 80 + convert);
@@ -148,6 +162,8 @@ const ConvAlgorithm kConvWinograd =
 #include "cpu/conv_winograd_tiles.h"
 
 #include "cpu/conv_winograd_side.h"
+
+#include "cpu/conv_winograd_product.h"
 
 #include "cpu/conv_winograd_gather.h"
 
