@@ -116,8 +116,8 @@ void stream_column(
       }
     }
   };
-  if (!Deep) {
-    load_weights(w0);
+  if (!Deep) { // where no plane exists they are read, too, but not used
+    load_weights(first < last ? w0 : weight);
   }
   constexpr int N = S == 1 ? 3 : 2; // rows of results at a time
   Vec<A> acc[N][V];
