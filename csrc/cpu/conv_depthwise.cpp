@@ -104,8 +104,15 @@ void strip_run(
   }
 }
 
-extern const ConvAlgorithm kConvDepthwise =
-    {"depthwise", refusal, strip_workspace, strip_cost, strip_run};
+extern const ConvAlgorithm kConvDepthwise = {
+    "depthwise",
+    refusal,
+    strip_workspace,
+    strip_cost,
+    strip_run,
+    true,
+    nullptr,
+    true};
 
 } // namespace cpu
 } // namespace torchconv

@@ -3,6 +3,7 @@
 
 #include "core/conv_algorithm.h"
 #include "cpu/conv_depthwise_strip.h"
+#include "cpu/epilogue.h"
 
 namespace torchconv {
 namespace cpu {

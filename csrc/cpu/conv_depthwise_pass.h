@@ -25,7 +25,8 @@ class Correlation {
         source(static_cast<const S*>(backward ? t.y : t.x)),
         weight(static_cast<const S*>(t.w)),
         bias(static_cast<const S*>(t.bias)),
-        dest(static_cast<S*>(backward ? t.x : t.y)) {
+        dest(static_cast<S*>(backward ? t.x : t.y)),
+        finish(s.p.dtype, t.epilogue, dest) {
     const StripScratch at = strip_scratch(s);
     strip = scratch + at.strip;
     packed = scratch + at.weight;
@@ -53,12 +54,27 @@ class Correlation {
       const Strides& to = backward ? s.p.x : s.p.y;
       S* dst = dest + n * to.n + first * s.dest_group * to.c;
       if (!s.whole()) {
-        compute(block_at(i % per_unit), src, dst);
-      } else if (s.staged_source) {
+        const Block b = block_at(i % per_unit);
+        compute(b, src, dst);
+        if (finish) {
+          int64_t start[3], size[3];
+          for (int d = 0; d < 3; ++d) {
+            start[d] = at(b, d, 0, 0);
+            size[d] = b.count[d] * s.phases[d];
+          }
+          finish_region(start, size, to, dst);
+        }
+        continue;
+      }
+      if (s.staged_source) {
         stage_in(src, from, s.source.size, lanes, staged_source);
         run_whole(static_cast<const A*>(staged_source), dst);
       } else {
         run_whole(src, dst);
+      }
+      if (finish) {
+        const int64_t start[3] = {};
+        finish_region(start, backward ? s.p.in : s.p.out, to, dst);
       }
     }
   }
@@ -70,6 +86,34 @@ class Correlation {
 
   Block block_at(int64_t i) const {
     return strip_block(s, i);
+  }
+
+  // The current unit's results at the positions from start on that exist.
+  void finish_region(
+      const int64_t (&start)[3],
+      const int64_t (&size)[3],
+      const Strides& to,
+      S* dst) const {
+    const int64_t* all = backward ? s.p.in : s.p.out;
+    int64_t first[3], n[3];
+    for (int d = 0; d < 3; ++d) {
+      first[d] = std::max<int64_t>(0, start[d]);
+      n[d] = std::min(all[d], start[d] + size[d]) - first[d];
+    }
+    const int64_t channels = Channels ? lanes : groups * s.dest_group;
+    for (int64_t i = 0; i < n[0]; ++i) {
+      S* plane = dst + (first[0] + i) * to.s[0] + first[1] * to.s[1] +
+          first[2] * to.s[2];
+      if (to.c == 1 && channels > 1) {
+        for (int64_t j = 0; j < n[1]; ++j) {
+          finish.block(plane + j * to.s[1], n[2], to.s[2], channels, 1);
+        }
+      } else {
+        for (int64_t c = 0; c < channels; ++c) {
+          finish.block(plane + c * to.c, n[1], to.s[1], n[2], to.s[2]);
+        }
+      }
+    }
   }
 
   // All the blocks of the current unit, and what follows them.
@@ -517,6 +561,7 @@ class Correlation {
   const S* weight;
   const S* bias;
   S* dest;
+  const Finish finish;
   A *strip, *packed, *biases, *out, *row, *padded, *staged_source, *staged_dest;
 
   int64_t unit = -1, first = 0, groups = 0;

@@ -103,6 +103,11 @@ class Pixels {
     const bool backward = s_.pass == Pass::input_grad;
     const S* source = static_cast<const S*>(backward ? t_.y : t_.x);
     S* dest = static_cast<S*>(backward ? t_.x : t_.y);
+    // Where channels do not fill the last vector, units share some of them, which
+    // are not to be finished twice.
+    const bool apart = c_.groups % L == 0;
+    const Finish finish =
+        apart ? Finish(c_.dtype, t_.epilogue, dest) : Finish();
     parallel_for(items, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t chunk = i % chunks, z = i / chunks % p_.size[0];
@@ -117,9 +122,15 @@ class Pixels {
             s_.units * (chunk + 1) / chunks,
             z,
             band * t.rows,
-            dest + n * s_.dest.stride.n + z * p_.result[0]);
+            dest + n * s_.dest.stride.n + z * p_.result[0],
+            finish);
       }
     });
+    if (t_.epilogue.any() && !apart) {
+      const int64_t pixels = p_.size[0] * p_.size[1] * p_.size[2];
+      apply_epilogue(
+          c_.dtype, t_.epilogue, dest, c_.batch * c_.groups * pixels);
+    }
   }
 
   void weight_grad(void* workspace) const {
@@ -271,7 +282,9 @@ class Pixels {
       int64_t last_unit,
       int64_t z,
       int64_t y,
-      S* result) const {
+      S* result,
+      const Finish& finish) const {
+    const int64_t y0 = y;
     const int64_t end = std::min(y + t.rows, p_.size[1]);
     while (y < end) {
       const int which = end - y >= t.rows ? 0
@@ -304,6 +317,14 @@ class Pixels {
         }
       }
       y += rows;
+    }
+    for (y = y0; y < end && finish; ++y) {
+      finish.block(
+          result + y * p_.result[1] + first_unit * L,
+          p_.size[2],
+          p_.result[2],
+          (last_unit - first_unit) * L,
+          1);
     }
   }
 

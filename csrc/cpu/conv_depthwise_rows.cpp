@@ -171,6 +171,7 @@ class InPlace {
     if (p_.size[1] == 0) {
       return;
     }
+    const Finish finish(c.dtype, t_.epilogue, dest);
     const int64_t bands = ceil_div(p_.size[1], kBandRows);
     // Even: rows of input_grad come in pairs.
     const int64_t rows = round_up(ceil_div(p_.size[1], bands), 2);
@@ -182,7 +183,9 @@ class InPlace {
       int64_t k = begin / bands / p_.size[0] % c.out_channels;
       int64_t n = begin / bands / p_.size[0] / c.out_channels;
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t y0 = band * rows;
+        const int64_t y0 = band * rows, y1 = std::min(y0 + rows, p_.size[1]);
+        A* plane =
+            dest + n * s_.dest.stride.n + k * s_.dest.stride.c + z * p_.plane;
         const auto band_of = [&](const auto&... of) {
           if (S == 1 || !backward) {
             rows_band<A, K1, S>(of...);
@@ -201,8 +204,9 @@ class InPlace {
             bias == nullptr ? A(0) : bias[k],
             z,
             y0,
-            std::min(y0 + rows, p_.size[1]),
-            dest + n * s_.dest.stride.n + k * s_.dest.stride.c + z * p_.plane);
+            y1,
+            plane);
+        finish.block(plane + y0 * p_.row, y1 - y0, p_.row, p_.size[2], 1);
         if (++band == bands) { // carry: a division would cost more than a row
           band = 0;
           if (++z == p_.size[0]) {

@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "cpu/conv_cost.h"
 #include "cpu/conv_patch_plan.h"
+#include "cpu/epilogue.h"
 #include "cpu/scratch.h"
 
 #ifndef TC_ISA
@@ -102,7 +103,7 @@ const ConvPacking kPacking = {packed_bytes, pack};
 
 extern const ConvAlgorithm kConvDirect;
 const ConvAlgorithm kConvDirect =
-    {"direct", refusal, workspace, cost, run, true, &kPacking};
+    {"direct", refusal, workspace, cost, run, true, &kPacking, true};
 
 } // namespace cpu
 } // namespace torchconv

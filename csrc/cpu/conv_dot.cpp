@@ -17,6 +17,7 @@
 #include "cpu/conv_cost.h"
 #include "cpu/conv_dot_form.h"
 #include "cpu/conv_patch_plan.h"
+#include "cpu/epilogue.h"
 #include "cpu/isa.h"
 #include "cpu/scratch.h"
 
@@ -157,7 +158,7 @@ const ConvPacking kPacking = {packed_bytes, pack};
 
 extern const ConvAlgorithm kConvDot;
 const ConvAlgorithm kConvDot =
-    {"dot", refusal, workspace, cost, run, true, &kPacking};
+    {"dot", refusal, workspace, cost, run, true, &kPacking, true};
 
 } // namespace cpu
 } // namespace torchconv

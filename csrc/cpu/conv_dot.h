@@ -174,6 +174,7 @@ struct DotJob {
       const float* bias,
       int64_t bias_group,
       bfloat16* dst,
+      const Finish& finish,
       const Thread& t,
       int64_t& packed) const {
     int64_t first[3], count[3];
@@ -253,6 +254,7 @@ struct DotJob {
                 v.dst.c,
                 pixel);
           }
+          finish.block(row, count[2], pixel, b.valid, v.dst.c);
         }
       }
     }
@@ -264,6 +266,7 @@ struct DotJob {
       const float* bias,
       int64_t bias_group,
       bfloat16* dst,
+      const Finish& finish,
       void* workspace) const {
     Scratch size(nullptr);
     take_thread(size);
@@ -288,6 +291,7 @@ struct DotJob {
                 bias,
                 bias_group,
                 dst,
+                finish,
                 t,
                 packed);
           }
@@ -392,6 +396,7 @@ inline void dot_run(
         static_cast<const bfloat16*>(t.w),
         static_cast<const bfloat16*>(t.bias),
         static_cast<bfloat16*>(t.y),
+        Finish(p.dtype, t.epilogue, t.y),
         workspace);
     return;
   }
@@ -418,14 +423,17 @@ inline void dot_run(
     weights.pack(static_cast<const uint16_t*>(t.w), panel);
     packed = panel;
   }
+  const GatherFinish finish(v, t);
   each_dot_job(v, weights, pool_threads(), [&](const DotJob& job) {
     job(static_cast<const uint16_t*>(fwd ? t.x : t.y),
         packed,
         bias,
         lanes,
         static_cast<bfloat16*>(fwd ? t.y : t.x),
+        finish.blocks(),
         rest);
   });
+  finish.rest();
 }
 
 inline int64_t dot_packed_bytes(const ConvProblem& p, Pass pass) {

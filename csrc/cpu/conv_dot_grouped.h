@@ -194,6 +194,7 @@ struct DotGrouped {
       const uint32_t* w,
       const float* bias,
       bfloat16* dst,
+      const Finish& finish,
       void* workspace) const {
     Scratch size(nullptr);
     take_thread(size);
@@ -209,7 +210,7 @@ struct DotGrouped {
               thread_pool().thread_index() * thread_bytes);
           const Thread t = take_thread(piece);
           for (int64_t task = begin; task < end; ++task) {
-            compute(task, src, w, bias, dst, t);
+            compute(task, src, w, bias, dst, finish, t);
           }
         });
   }
@@ -219,6 +220,7 @@ struct DotGrouped {
       const uint32_t* w,
       const float* bias,
       bfloat16* dst,
+      const Finish& finish,
       const Thread& t) const {
     int64_t first[3], count[3];
     for (int d = 2; d >= 0; --d) {
@@ -287,6 +289,7 @@ struct DotGrouped {
               v.dst.c,
               out_pixel);
         }
+        finish.block(to, count[2], out_pixel, groups * v.lanes, v.dst.c);
       }
     }
   }
@@ -339,13 +342,16 @@ inline void grouped_run(
     DotGrouped::pack(v, static_cast<const uint16_t*>(t.w), w);
     packed = w;
   }
+  const GatherFinish finish(v, t);
   each_grouped_job(v, [&](const DotGrouped& job) {
     job(static_cast<const uint16_t*>(fwd ? t.x : t.y),
         packed,
         t.bias == nullptr ? nullptr : bias,
         static_cast<bfloat16*>(fwd ? t.y : t.x),
+        finish.blocks(),
         rest);
   });
+  finish.rest();
 }
 
 } // namespace TC_ISA

@@ -28,8 +28,15 @@ const char* refusal(const ConvProblem& p, Pass pass) {
 
 } // namespace
 
-extern const ConvAlgorithm kConvGrouped =
-    {"grouped", refusal, strip_workspace, strip_cost, strip_run};
+extern const ConvAlgorithm kConvGrouped = {
+    "grouped",
+    refusal,
+    strip_workspace,
+    strip_cost,
+    strip_run,
+    true,
+    nullptr,
+    true};
 
 } // namespace cpu
 } // namespace torchconv

@@ -10,6 +10,7 @@
 #include "core/conv_gather.h"
 #include "core/parallel.h"
 #include "cpu/conv_cost.h"
+#include "cpu/epilogue.h"
 #include "cpu/scratch.h"
 
 #ifndef TC_ISA
@@ -63,7 +64,8 @@ void run(const ConvProblem& p, Pass pass, const ConvTensors& t, void* space) {
 } // namespace
 
 extern const ConvAlgorithm kConvIm2col;
-const ConvAlgorithm kConvIm2col = {"im2col", refusal, workspace, cost, run};
+const ConvAlgorithm kConvIm2col =
+    {"im2col", refusal, workspace, cost, run, true, nullptr, true};
 
 } // namespace cpu
 } // namespace torchconv

@@ -186,7 +186,8 @@ struct PanelJob {
       const int64_t* to,
       int count,
       const A* bias,
-      S* dst) const {
+      S* dst,
+      const Finish& finish) const {
     const int width = b.vectors * L;
     for (int p = 0; p < count;) {
       int end = p + 1;
@@ -203,6 +204,7 @@ struct PanelJob {
           dst + to[p],
           v.dst.c,
           step);
+      finish.block(dst + to[p], end - p, step, b.valid, v.dst.c);
       p = end;
     }
   }
@@ -212,6 +214,7 @@ struct PanelJob {
       const S* w,
       const A* bias,
       S* dst,
+      const Finish& finish,
       void* workspace) const {
     Scratch scratch(workspace);
     const Shared shared = take_shared(scratch);
@@ -245,6 +248,7 @@ struct PanelJob {
                 shared.panels + g * lanes * n,
                 bias == nullptr ? nullptr : bias + g * lanes,
                 dst + sample * v.dst.n + g * v.dst_group,
+                finish,
                 t);
           }
         });
@@ -259,6 +263,7 @@ struct PanelJob {
       const A* panels,
       const A* bias,
       S* dst,
+      const Finish& finish,
       const Thread& t) const {
     const auto pixels_of = [&](int64_t tile) {
       return static_cast<int>(std::min<int64_t>(rows, pixels - tile * rows));
@@ -304,7 +309,8 @@ struct PanelJob {
             t.to + (tile - first) * rows,
             count,
             bias,
-            dst + b.first * v.dst.c);
+            dst + b.first * v.dst.c,
+            finish);
       }
     }
   }

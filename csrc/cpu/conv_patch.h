@@ -232,8 +232,13 @@ struct PatchForward {
     }
   }
 
-  void operator()(const S* x, const S* w, const S* bias, S* y, void* workspace)
-      const {
+  void operator()(
+      const S* x,
+      const S* w,
+      const S* bias,
+      S* y,
+      const Finish& finish,
+      void* workspace) const {
     const int64_t k_group = p.out_group(), pixels = p.out_pixels();
     const int64_t cells = p.groups * ((windows + block - 1) / block);
     const int threads = pool_threads();
@@ -286,17 +291,41 @@ struct PatchForward {
                 row[i] = buffer + i * form.n;
               }
             }
+            const int64_t k0 = tiles * chunk / chunks * kPatchFilters;
+            const int64_t k1 =
+                std::min(k_group, tiles * (chunk + 1) / chunks * kPatchFilters);
             filters(
-                tiles * chunk / chunks * kPatchFilters,
-                std::min(k_group, tiles * (chunk + 1) / chunks * kPatchFilters),
+                k0,
+                k1,
                 count,
                 row,
                 place,
                 w + g * k_group * p.w.n,
                 bias == nullptr ? nullptr : bias + g * k_group,
                 y);
+            if (finish) {
+              finish_windows(place, count, k1 - k0, y + k0 * p.y.c, finish);
+            }
           }
         });
+  }
+
+  // Windows whose places are evenly spaced together.
+  void finish_windows(
+      const int64_t* place,
+      int64_t count,
+      int64_t filters,
+      S* y,
+      const Finish& finish) const {
+    for (int64_t i = 0; i < count;) {
+      int64_t end = i + 1;
+      const int64_t step = end < count ? place[end] - place[i] : 1;
+      while (end < count && place[end] - place[end - 1] == step) {
+        ++end;
+      }
+      finish.block(y + place[i], end - i, step, filters, p.y.c);
+      i = end;
+    }
   }
 
   void filters(
@@ -485,6 +514,7 @@ void cover_grad(
           t.bias)[g * c + (form.inner ? l % c : l / p.taps())]);
     }
   }
+  const Finish finish(p.dtype, t.epilogue, t.x);
   const int64_t pieces = (form.n + kCoverLanes - 1) / kCoverLanes;
   const int64_t tasks = p.groups * pieces;
   parallel_for(
@@ -503,6 +533,14 @@ void cover_grad(
               std::min(kCoverLanes, form.n - first),
               bias == nullptr ? nullptr : bias + g * form.n,
               to_x ? x : w);
+          if (to_x) {
+            finish.block(
+                x + first,
+                p.batch,
+                p.x.n,
+                std::min(kCoverLanes, form.n - first),
+                1);
+          }
         }
       });
 }
@@ -538,6 +576,7 @@ void patch_run(
       static_cast<const S*>(t.w),
       static_cast<const S*>(t.bias),
       static_cast<S*>(t.y),
+      Finish(p.dtype, t.epilogue, t.y),
       workspace);
 }
 

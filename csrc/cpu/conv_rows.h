@@ -304,7 +304,8 @@ struct RowsJob {
       const int64_t* w_off,
       const int64_t* off,
       const A* bias,
-      S* dst) const {
+      S* dst,
+      const Finish& finish) const {
     alignas(64) A acc[kMaxTileRows * kMaxTileVectors * L];
     const ColumnCut<A> cut(cell.count[2], last_lane - first_lane);
     const int64_t pixel = run[2].step * v.dst.s[2];
@@ -380,6 +381,12 @@ struct RowsJob {
                 pixel);
           }
         }
+        finish.block(
+            row + first_lane * v.dst.c,
+            last_lane - first_lane,
+            v.dst.c,
+            cell.count[2],
+            pixel);
       }
     }
   }
@@ -391,6 +398,7 @@ struct RowsJob {
       const A* bias,
       int64_t padded_lanes,
       S* dst,
+      const Finish& finish,
       void* workspace) const {
     Scratch scratch(workspace);
     const Shared shared = take_shared(scratch);
@@ -453,7 +461,8 @@ struct RowsJob {
                 shared.w_off,
                 t.off,
                 bias == nullptr ? nullptr : bias + g * padded_lanes,
-                dst);
+                dst,
+                finish);
           }
         });
   }

@@ -311,7 +311,8 @@ struct StripJob {
       const A* panel,
       const int64_t* steps, // in the panel; null: one after the other
       const A* bias, // of the group's first lane, or null
-      S* dst) const {
+      S* dst,
+      const Finish& finish) const {
     alignas(64) A tile_acc[kMaxTileRows * kMaxTileVectors * L];
     const int width = b.vectors * L;
     const TileCut tiles(cell.count[2], tile_rows<A>(b.vectors));
@@ -363,6 +364,26 @@ struct StripJob {
             }
           });
     }
+    if (finish) {
+      finish_block(cell, b, to, finish);
+    }
+  }
+
+  // What compute wrote.
+  void finish_block(
+      const Cell& cell,
+      const ColumnBlock& b,
+      S* dst, // of the group
+      const Finish& finish) const {
+    for (int64_t d = 0; d < cell.count[0]; ++d) {
+      for (int64_t h = 0; h < cell.count[1]; ++h) {
+        S* row = dst + b.first * v.dst.c +
+            (run[0].p0 + cell.first[0] + d) * v.dst.s[0] +
+            (run[1].p0 + cell.first[1] + h) * v.dst.s[1] +
+            (run[2].p0 + cell.first[2]) * v.dst.s[2];
+        finish.block(row, cell.count[2], v.dst.s[2], b.valid, v.dst.c);
+      }
+    }
   }
 
   // The packed weights, for this job and for cuts of it.
@@ -382,6 +403,7 @@ struct StripJob {
       const S* w,
       const A* bias,
       S* dst,
+      const Finish& finish,
       void* workspace,
       const A* packed = nullptr) const {
     Scratch scratch(workspace);
@@ -424,7 +446,8 @@ struct StripJob {
                       panel,
                       nullptr,
                       bias == nullptr ? nullptr : bias + g * lanes,
-                      dst);
+                      dst,
+                      finish);
                 }
               }
             }
@@ -462,7 +485,8 @@ struct StripJob {
                   packed + (cell.group * lanes + b.first) * panel_steps,
                   steps,
                   bias == nullptr ? nullptr : bias + cell.group * lanes,
-                  dst);
+                  dst,
+                  finish);
             }
           }
         });

@@ -259,9 +259,11 @@ void panel_run(
   Scratch scratch(workspace);
   const acc_t<S>* bias = widened_bias<S>(v, tensors, scratch);
   void* rest = scratch.take<char>(0);
+  const GatherFinish finish(v, tensors);
   each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
-    PanelJob<S>(v, r0, r1, r2)(t.src, t.w, bias, t.dst, rest);
+    PanelJob<S>(v, r0, r1, r2)(t.src, t.w, bias, t.dst, finish.blocks(), rest);
   });
+  finish.rest();
 }
 
 // The same by strips where they serve.
@@ -289,6 +291,7 @@ void strip_run(
   Scratch scratch(workspace);
   const acc_t<S>* bias = widened_bias<S>(v, tensors, scratch);
   auto packed = static_cast<const acc_t<S>*>(tensors.packed);
+  const GatherFinish finish(v, tensors);
   if (plan.cut) {
     const StripJob<S> whole = plan.whole();
     const auto shared = whole.take_shared(scratch);
@@ -299,8 +302,9 @@ void strip_run(
     }
     each_job(v, [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
       StripJob<S>(v, r0, r1, r2, threads, &whole)(
-          t.src, t.w, bias, t.dst, rest, packed);
+          t.src, t.w, bias, t.dst, finish.blocks(), rest, packed);
     });
+    finish.rest();
     return;
   }
   const int64_t lanes = padded_lanes<S>(v);
@@ -309,16 +313,18 @@ void strip_run(
     switch (method<S>(v, r0, r1, r2)) {
       case Method::strip:
         StripJob<S>(v, r0, r1, r2, threads)(
-            t.src, t.w, bias, t.dst, rest, packed);
+            t.src, t.w, bias, t.dst, finish.blocks(), rest, packed);
         break;
       case Method::rows:
         RowsJob<S>(v, r0, r1, r2, threads)(
-            t.src, t.w, bias, lanes, t.dst, rest);
+            t.src, t.w, bias, lanes, t.dst, finish.blocks(), rest);
         break;
       case Method::panel:
-        PanelJob<S>(v, r0, r1, r2)(t.src, t.w, bias, t.dst, rest);
+        PanelJob<S>(v, r0, r1, r2)(
+            t.src, t.w, bias, t.dst, finish.blocks(), rest);
     }
   });
+  finish.rest();
 }
 
 // The strip whose packed weights serve all jobs of a plan, if there is one.

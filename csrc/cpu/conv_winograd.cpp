@@ -10,6 +10,7 @@
 #include "core/conv_gather.h"
 #include "core/parallel.h"
 #include "cpu/conv_cost.h"
+#include "cpu/epilogue.h"
 #include "cpu/conv_winograd_form.h"
 #include "cpu/scratch.h"
 
@@ -142,7 +143,7 @@ void run(const ConvProblem& p, Pass pass, const ConvTensors& t, void* space) {
 
 extern const ConvAlgorithm kConvWinograd;
 const ConvAlgorithm kConvWinograd =
-    {"winograd", refusal, workspace, cost, run, false};
+    {"winograd", refusal, workspace, cost, run, false, nullptr, true};
 
 } // namespace cpu
 } // namespace torchconv
@@ -279,15 +280,17 @@ void winograd_run(
     }
   }
   const int threads = pool_threads();
+  const GatherFinish finish(v, t);
   each_winograd_job(
       v,
       [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
         WinogradJob<S>(v, side, r0, r1, r2, threads)(
-            src, w, bias, lanes, dst, rest);
+            src, w, bias, lanes, dst, finish.blocks(), rest);
       },
       [&](const AxisRun& r0, const AxisRun& r1, const AxisRun& r2) {
-        PanelJob<S>(v, r0, r1, r2)(src, w, bias, dst, rest);
+        PanelJob<S>(v, r0, r1, r2)(src, w, bias, dst, finish.blocks(), rest);
       });
+  finish.rest();
 }
 
 #define TC_INSTANTIATE(S)                                                \

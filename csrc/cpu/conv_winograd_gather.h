@@ -359,6 +359,7 @@ struct WinogradJob {
       int64_t k,
       const A* bias, // of the group, padded to whole vectors; or null
       S* dst, // of the group
+      const Finish& finish,
       const Thread& t) const {
     const int width = block_vectors(k) * L;
     for (int lane = 0; lane < width; lane += L) {
@@ -369,9 +370,9 @@ struct WinogradJob {
       grid.each_segment(first, count, [&](const WinogradSegment& s) {
         const A* m = t.m + s.at * width + lane;
         if (grid.tall) {
-          store_segment<true>(s, m, width, lanes, add, to, t);
+          store_segment<true>(s, m, width, lanes, add, to, finish, t);
         } else {
-          store_segment<false>(s, m, width, lanes, add, to, t);
+          store_segment<false>(s, m, width, lanes, add, to, finish, t);
         }
       });
     }
@@ -385,6 +386,7 @@ struct WinogradJob {
       int lanes,
       Vec<A> bias,
       S* dst,
+      const Finish& finish,
       const Thread& t) const {
     constexpr int high = Tall ? kWinogradOutputs : 1;
     const auto& axis = grid.axis;
@@ -443,6 +445,12 @@ struct WinogradJob {
             pixel);
       }
     }
+    if (finish) {
+      const int64_t count = std::min(slots, axis[2].count - x0);
+      for (int r = 0; r < rows; ++r) {
+        finish.block(to + r * line, count, pixel, lanes, v.dst.c);
+      }
+    }
   }
 
   // -- all of it
@@ -453,6 +461,7 @@ struct WinogradJob {
       const A* bias, // [group][padded lanes], or null
       int64_t bias_group,
       S* dst,
+      const Finish& finish,
       void* workspace) const {
     Scratch scratch(workspace);
     A* const all = scratch.take<A>(shared());
@@ -512,7 +521,13 @@ struct WinogradJob {
                 }
                 multiply(t.v, count, k, 0, red_blocks, u, u_stride(red), t);
                 transform_outputs(
-                    first, count, k, bias_of(g), dst + g * v.dst_group, t);
+                    first,
+                    count,
+                    k,
+                    bias_of(g),
+                    dst + g * v.dst_group,
+                    finish,
+                    t);
               }
             }
           });
@@ -542,7 +557,13 @@ struct WinogradJob {
                 multiply(all, count, k, b, n, t.u, stride, t);
               }
               transform_outputs(
-                  first, count, k, bias_of(g), dst + g * v.dst_group, t);
+                  first,
+                  count,
+                  k,
+                  bias_of(g),
+                  dst + g * v.dst_group,
+                  finish,
+                  t);
             }
           });
     }
