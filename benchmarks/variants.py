@@ -3,7 +3,8 @@
     python -m benchmarks.variants [--only WORD] [--budget SECONDS] [--threads N]
 
 Tiled and locally connected layers against unfold and einsum, ConvLayer2d against three
-calls of torch, pooling against its composition in torch. Both sides run in one process
+calls of torch, convolution with an epilogue against separate calls of torch and of torchconv
+("apart"), pooling against its composition in torch. Both sides run in one process
 in turn on random float32 data; medians; results and gradients are compared. Memory is
 what the operators allocate in one forward, in units of the input.
 """
@@ -126,10 +127,57 @@ def layer_cases() -> Iterator[Case]:
         )
 
 
+def epilogue_cases() -> Iterator[Case]:
+    """Layers of ResNet-50, with what follows them there."""
+    for c, k, size, kernel, residual in (
+        (64, 64, 56, 3, False),
+        (64, 256, 56, 1, True),
+        (128, 128, 28, 3, False),
+        (128, 512, 28, 1, True),
+        (256, 1024, 14, 1, True),
+        (512, 512, 7, 3, False),
+    ):
+        tensors = [
+            torch.randn(1, c, size, size),
+            torch.randn(k, c, kernel, kernel) / math.sqrt(kernel * kernel * c),
+            torch.randn(k),
+        ]
+        if residual:
+            tensors.append(torch.randn(1, k, size, size))
+
+        def apart(conv: Function, padding: int) -> Function:
+            def run(x: Tensor, w: Tensor, b: Tensor, *r: Tensor) -> Tensor:
+                y = conv(x, w, b, padding=padding)
+                return F.relu(y + r[0] if r else y)
+
+            return run
+
+        def fused(
+            x: Tensor,
+            w: Tensor,
+            b: Tensor,
+            r: Tensor | None = None,
+            p: int = kernel // 2,
+        ) -> Tensor:
+            return TF.conv2d(x, w, b, padding=p, activation="relu", residual=r)
+
+        what = (
+            f"{kernel}x{kernel} {c}->{k}@{size}{' + residual' if residual else ''} relu"
+        )
+        for name, conv in (("", F.conv2d), (" apart", TF.conv2d)):
+            yield Case(
+                f"epilogue {what}{name}",
+                apart(conv, kernel // 2),
+                fused,
+                tuple(tensors),
+            )
+
+
 FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (
     local_cases,
     tiled_cases,
     layer_cases,
+    epilogue_cases,
 )
 
 

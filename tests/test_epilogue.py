@@ -434,3 +434,12 @@ def test_layers() -> None:
     torch.testing.assert_close(transposed(x, residual=y), TF.relu6(2 * y), **near)
     torchconv.freeze(transposed)
     torch.testing.assert_close(transposed(x, None, y), TF.relu6(2 * y), **near)
+
+
+def test_revert_does_not_lose_an_activation() -> None:
+    model = torchconv.convert(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)))
+    model[0].activation = "relu"
+    with pytest.raises(RuntimeError, match="0 has activation='relu'"):
+        torchconv.revert(model)
+    model[0].activation = None
+    assert type(torchconv.revert(model)[0]) is torch.nn.Conv2d

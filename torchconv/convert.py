@@ -168,7 +168,16 @@ def revert(model: AnyModule) -> AnyModule:
 
     Raises:
         TypeError: model is not a torch.nn.Module.
+        RuntimeError: a layer that convert() took over was given an activation since,
+            which torch.nn's has no room for.
     """
+    for name, module in _named_modules(model):
+        activation = getattr(module, "activation", None)
+        if _state(module)[0] is LayerState.CONVERTED and activation is not None:
+            raise RuntimeError(
+                f"{name or 'the model'} has activation={activation!r}, which a layer of "
+                "torch.nn would not compute; set it to None first"
+            )
     unfreeze(model)
     for _, module in _named_modules(model):
         if _state(module)[0] is LayerState.CONVERTED:
@@ -176,6 +185,7 @@ def revert(model: AnyModule) -> AnyModule:
             delattr(module, _MARK)
             # Chosen for the converted layer; torch.nn's has no such choice.
             vars(module).pop("algorithm", None)
+            vars(module).pop("activation", None)
     return model
 
 
