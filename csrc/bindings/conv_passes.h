@@ -260,6 +260,7 @@ Tensor conv_forward_fused(
     double a,
     double b) {
   const char* op = "conv_forward_fused";
+  const Device device(x, op); // a wrong one is the first thing to say
   const EpilogueArgs epilogue = {residual, activation_of(activation, op), a, b};
   return forward_pass<Device>(
       op,
@@ -380,6 +381,7 @@ Tensor conv_input_grad_fused(
     double a,
     double b) {
   const char* op = "conv_input_grad_fused";
+  const Device device(gy, op); // a wrong one is the first thing to say
   const EpilogueArgs epilogue = {residual, activation_of(activation, op), a, b};
   return input_grad_pass<Device>(
       op,
