@@ -55,16 +55,6 @@ def _conv_samples() -> list[Sample]:
             Sample("conv_forward_fused", (x, w, b, y), (*conv, "relu", 0.0, 0.0)),
             Sample(
                 "conv_input_grad_fused",
-                (y, w, None, None),
-                (size, *conv, "hardtanh", -1.0, 1.0),
-            ),
-            Sample("conv_input_grad", (y, w, _image(4)), (size, *conv)),
-            Sample("conv_input_grad", (y, w, None), (size, *conv)),
-            Sample("conv_weight_grad", (y, x), (w_size, *conv)),
-            Sample("channel_sum", (y,), ()),
-            Sample("conv_forward_fused", (x, w, b, y), (*conv, "relu", 0.0, 0.0)),
-            Sample(
-                "conv_input_grad_fused",
                 (y, w, None, x),
                 (size, *conv, "hardtanh", 0.0, 6.0),
             ),
