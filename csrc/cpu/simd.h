@@ -112,13 +112,41 @@ inline void store_as(S* p, Vec<acc_t<S>> v) {
 
 template <>
 inline Vec<float> load_as<bfloat16>(const bfloat16* p) {
+#if defined(TC_AVX512)
+  // Every word to the upper half of a lane, in one step.
+  const __m512i words = _mm512_castsi256_si512(
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  const __m512i upper = (__m512i)Vec<int16_t>{
+      0, 0, 0, 1, 0, 2,  0, 3,  0, 4,  0, 5,  0, 6,  0, 7,
+      0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0, 13, 0, 14, 0, 15};
+  return (Vec<float>)_mm512_maskz_permutexvar_epi16(0xaaaaaaaau, upper, words);
+#else
   constexpr int n = kLanes<float>;
   typename VecOf<uint16_t, kVectorBytes / 2>::type bits;
   std::memcpy(&bits, p, n * 2);
   return (Vec<float>)(__builtin_convertvector(bits, Vec<uint32_t>) << 16);
+#endif
 }
 template <>
 inline void store_as<bfloat16>(bfloat16* p, Vec<float> v) {
+#if defined(TC_AVX512)
+  // To nearest even, NaN stays NaN; the upper halves side by side.
+  const __m512i bits = (__m512i)v;
+  const __mmask16 odd =
+      _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+  const __m512i half = _mm512_mask_blend_epi32(
+      odd, _mm512_set1_epi32(0x7fff), _mm512_set1_epi32(0x8000));
+  const __m512i rounded = _mm512_mask_or_epi32(
+      _mm512_add_epi32(bits, half),
+      _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q),
+      bits,
+      _mm512_set1_epi32(0x400000));
+  const __m512i upper = (__m512i)Vec<int16_t>{
+      1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+  _mm256_storeu_si256(
+      reinterpret_cast<__m256i*>(p),
+      _mm512_castsi512_si256(_mm512_permutexvar_epi16(upper, rounded)));
+#else
   const Vec<uint32_t> u = (Vec<uint32_t>)v;
   const Vec<uint32_t> even = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const Vec<uint32_t> nan = (u >> 16) | 0x40u;
@@ -126,6 +154,7 @@ inline void store_as<bfloat16>(bfloat16* p, Vec<float> v) {
   const auto narrow = __builtin_convertvector(
       bits, typename VecOf<uint16_t, kVectorBytes / 2>::type);
   std::memcpy(p, &narrow, kLanes<float> * 2);
+#endif
 }
 
 template <>
