@@ -47,6 +47,14 @@ CASES = [
     (2, 1, (4, 9, 34), (3, 3, 3), (1, 2, 2), (1, 1, 1)),
     (2, 1, (7, 8, 18), (3, 5, 4), (2, 2, 2), (2, 1, 2)),
     (2, 1, (1, 5, 20), (3, 3, 3), (1, 1, 1), (1, 1, 1)),
+    (2, 1, (2, 5, 19), (1, 3, 3), (1, 1, 1), (1, 1, 1)),  # planes of padding alone
+    # Lines: more taps than lanes, and fewer.
+    (3, 1, (70,), (8,), (1,), (4,)),
+    (2, 2, (1, 333), (1, 16), (1, 1), (0, 8)),
+    (2, 1, (300,), (17,), (1,), (8,)),
+    (2, 1, (4, 290), (1, 31), (1, 1), (0, 15)),
+    (2, 1, (401,), (33,), (1,), (30,)),
+    (2, 1, (64,), (64,), (1,), (40,)),
 ]
 
 
@@ -110,6 +118,11 @@ PIXELS = [
     (19, (9, 29), (5, 4), (2, 2), (2, 0)),
     (32, (13, 17), (7, 7), (2, 2), (3, 3)),
     (16, (9, 9), (3, 3), (2, 2), (0, 0)),
+    (17, (3, 2), (3, 3), (2, 2), (1, 1)),
+    (16, (12, 21), (3, 3), (2, 2), (2, 0)),
+    (33, (14, 18), (5, 5), (2, 2), (2, 2)),
+    (16, (11, 30), (7, 7), (2, 2), (2, 4)),
+    (16, (6, 9, 10), (3, 3, 3), (2, 2, 2), (1, 1, 1)),
     (22, (5, 6, 9), (3, 3, 3), (1, 1, 1), (1, 1, 1)),
     (16, (5, 8, 14), (3, 3, 3), (1, 2, 2), (1, 1, 1)),
     (16, (4, 6, 7), (2, 5, 5), (2, 1, 1), (1, 2, 2)),
@@ -148,6 +161,28 @@ def test_pixels_in_place(isa: str, case: tuple, dtype: torch.dtype) -> None:
             float((found.detach().double() - expected.detach()).abs().max())
             <= tolerance * scale
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("case", PIXELS, ids=str)
+def test_planes_turned(isa: str, case: tuple, dtype: torch.dtype) -> None:
+    """Contiguous tensors: half types, and planes that are narrow or often read."""
+    channels, size, kernel, stride, padding = case
+    x = torch.randn(2, channels, *size).to(dtype)
+    w = torch.randn(channels, 1, *kernel).to(dtype)
+    results = []
+    for functional, to in ((torch.nn.functional, torch.float64), (F, dtype)):
+        leaves = [t.to(to).requires_grad_() for t in (x, w)]
+        conv = getattr(functional, f"conv{len(size)}d")
+        y = conv(*leaves, stride=stride, padding=padding, groups=channels)
+        torch.manual_seed(1)
+        grad = torch.randn(y.shape).to(dtype).to(to)
+        results.append([y, *torch.autograd.grad(y, leaves, grad)])
+    tolerance = {torch.float32: 3e-5, torch.float16: 1e-3, torch.bfloat16: 8e-3}[dtype]
+    for expected, found in zip(*results):
+        scale = float(expected.detach().abs().max())
+        error = (found.detach().double() - expected.detach()).abs().max()
+        assert float(error) <= tolerance * scale
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 9])

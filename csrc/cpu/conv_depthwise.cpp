@@ -39,7 +39,7 @@ int64_t strip_workspace(const ConvProblem& p, Pass pass, int threads) {
     case InPlace::rows:
       return 0;
     case InPlace::pixels:
-      return pixels_bytes(s);
+      return round_up(pixels_bytes(s), 64) + staged_bytes(s) * threads;
     default:
       return strip_scratch(s).bytes * threads;
   }
@@ -54,8 +54,10 @@ double strip_cost(const ConvProblem& p, Pass pass) {
             round_up(std::max<int64_t>(1, s.dest.size[2]), s.lanes);
     const double results = 1.0 * p.batch * p.out_channels * p.out_pixels();
     // Nanoseconds: multiply-adds, stores, and a fixed price per channel.
+    const double sources = 1.0 * p.batch * p.in_channels * p.in_pixels();
+    const double turns = s.staged_source ? 1.4 * (sources + results) : 0;
     return conv_flops(p) / 2 / (fma_rate(p.dtype) * std::max(used, 0.1)) +
-        results / s.lanes + 20.0 * p.groups;
+        (results + turns) / s.lanes + 20.0 * p.groups;
   }
   // The share of the lanes that hold results, and of the multiply-adds that
   // do not wait for a load of their own: those of tiles of several channels or

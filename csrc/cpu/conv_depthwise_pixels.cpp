@@ -5,6 +5,9 @@
 // input_grad of stride 1 is forward with the kernel turned around. Where the
 // channels are no multiple of the lanes the last unit overlaps the one before.
 //
+// Planes of NCHW tensors that are worth it are turned into that order first, one
+// unit of lanes at a time, and results back (staged).
+//
 // A result is summed tap by tap in an order that its tile has no part in.
 
 #include <algorithm>
@@ -30,11 +33,9 @@ void run_depthwise_pixels(
   switch (s.p.dtype) {
     case DType::f32:
       return TC_DISPATCH(run_pixels<float>)(s, t, workspace);
-    case DType::f64:
-      return TC_DISPATCH(run_pixels<double>)(s, t, workspace);
     case DType::f16:
       return TC_DISPATCH(run_pixels<half>)(s, t, workspace);
-    default:
+    default: // bfloat16: no other type is accepted
       return TC_DISPATCH(run_pixels<bfloat16>)(s, t, workspace);
   }
 }
@@ -48,6 +49,7 @@ void run_depthwise_pixels(
 #include "cpu/shuffle.h"
 #include "cpu/conv_depthwise_stage.h"
 #include "cpu/conv_depthwise_pixels_tile.h"
+#include "cpu/conv_depthwise_pixels_spread.h"
 #include "cpu/conv_depthwise_pixels_grad.h"
 
 namespace torchconv {
@@ -55,7 +57,8 @@ namespace cpu {
 namespace TC_ISA {
 namespace {
 
-template <typename S>
+// T: what tiles read and write, S in place, acc_t<S> where planes are staged.
+template <typename S, typename T>
 class Pixels {
   using A = acc_t<S>;
   static constexpr int L = kLanes<A>;
@@ -63,15 +66,17 @@ class Pixels {
  public:
   Pixels(const StripShape& s, const ConvTensors& t) : s_(s), c_(s.p), t_(t) {
     const bool backward = s.pass == Pass::input_grad;
+    spread_ = backward && c_.stride[2] == 2;
     for (int d = 0; d < 3; ++d) {
       p_.kernel[d] = c_.kernel[d];
-      p_.stride[d] = backward ? 1 : c_.stride[d];
+      p_.stride[d] = c_.stride[d];
       p_.source_size[d] = s.source.size[d];
       p_.size[d] = s.dest.size[d];
       p_.source[d] = s.source.stride.s[d];
       p_.result[d] = s.dest.stride.s[d];
-      p_.low[d] = backward ? (c_.kernel[d] - 1) * c_.dilation[d] - c_.low[d]
-                           : c_.low[d];
+      p_.low[d] = backward && !spread_
+          ? (c_.kernel[d] - 1) * c_.dilation[d] - c_.low[d]
+          : c_.low[d];
     }
     p_.dilation0 = c_.dilation[0];
     const int64_t rows = c_.kernel[1], columns = c_.kernel[2];
@@ -83,7 +88,7 @@ class Pixels {
         }
       }
     }
-    if (backward) {
+    if (backward && !spread_) {
       std::reverse(place_.begin(), place_.end());
     }
   }
@@ -92,41 +97,85 @@ class Pixels {
     A* weight = static_cast<A*>(workspace);
     A* bias = weight + s_.units * c_.taps() * L;
     pack(weight, bias);
-    const Tiles<S> t = choose_tiles();
-    // All rows of a band before the next, and all planes: they share pixels.
-    const int64_t bands = ceil_div(p_.size[1], t.rows);
-    // Neighbouring units of a tile: they share cache lines or follow each other.
-    const int64_t chunks = ceil_div(s_.units, p_.kernel[1] == 3 ? 8 : 4);
-    const int64_t items = c_.batch * bands * p_.size[0] * chunks;
-    const int64_t grain =
-        1 + static_cast<int64_t>(kGrainWork * items / (conv_flops(c_) / 2 + 1));
+    const Bands bands = choose_bands_of_results();
     const bool backward = s_.pass == Pass::input_grad;
     const S* source = static_cast<const S*>(backward ? t_.y : t_.x);
     S* dest = static_cast<S*>(backward ? t_.x : t_.y);
-    // Where channels do not fill the last vector, units share some of them, which
-    // are not to be finished twice.
-    const bool apart = c_.groups % L == 0;
+    const auto grain = [&](int64_t items) {
+      return 1 +
+          static_cast<int64_t>(kGrainWork * items / (conv_flops(c_) / 2 + 1));
+    };
+    const int64_t per_plane = ceil_div(p_.size[1], bands.rows);
+    if (s_.staged_source) {
+      const int64_t items = c_.batch * s_.units;
+      parallel_for(items, grain(items), [&](int64_t begin, int64_t end) {
+        A* from = staged(workspace);
+        A* to = from + pixels(s_.source) * L;
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t u = i % s_.units, n = i / s_.units, c = channel(u);
+          const Strides& of = backward ? c_.y : c_.x;
+          const Strides& at = backward ? c_.x : c_.y;
+          stage_in(source + n * of.n + c * of.c, of, s_.source.size, L, from);
+          if constexpr (std::is_same_v<T, A>) {
+            for (int64_t z = 0; z < p_.size[0]; ++z) {
+              for (int64_t band = 0; band < per_plane; ++band) {
+                gather_band(
+                    bands,
+                    from,
+                    weight,
+                    bias,
+                    u,
+                    u + 1,
+                    z,
+                    band * bands.rows,
+                    to + z * p_.result[0],
+                    Finish());
+              }
+            }
+          }
+          stage_out(to, at, s_.dest.size, L, dest + n * at.n + c * at.c);
+        }
+      });
+      finish_all(dest);
+      return;
+    }
+    // All rows of a band before the next, and all planes: they share pixels.
+    // Neighbouring units of a tile: they share cache lines or follow each other.
+    const int64_t chunks = ceil_div(s_.units, p_.kernel[1] == 3 ? 8 : 4);
+    const int64_t items = c_.batch * per_plane * p_.size[0] * chunks;
+    // Bands finish what they wrote. Not where channels do not fill the last
+    // vector, since units share some of them, nor rows that lie spread.
+    const bool apart = c_.groups % L == 0 && !spread_;
     const Finish finish =
         apart ? Finish(c_.dtype, t_.epilogue, dest) : Finish();
-    parallel_for(items, grain, [&](int64_t begin, int64_t end) {
+    parallel_for(items, grain(items), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t chunk = i % chunks, z = i / chunks % p_.size[0];
-        const int64_t band = i / chunks / p_.size[0] % bands;
-        const int64_t n = i / chunks / p_.size[0] / bands;
-        gather_band(
-            t,
-            source + n * s_.source.stride.n,
-            weight,
-            bias,
-            s_.units * chunk / chunks,
-            s_.units * (chunk + 1) / chunks,
-            z,
-            band * t.rows,
-            dest + n * s_.dest.stride.n + z * p_.result[0],
-            finish);
+        const int64_t band = i / chunks / p_.size[0] % per_plane;
+        const int64_t n = i / chunks / p_.size[0] / per_plane;
+        if constexpr (std::is_same_v<T, S>) {
+          gather_band(
+              bands,
+              source + n * s_.source.stride.n,
+              weight,
+              bias,
+              s_.units * chunk / chunks,
+              s_.units * (chunk + 1) / chunks,
+              z,
+              band * bands.rows,
+              dest + n * s_.dest.stride.n + z * p_.result[0],
+              finish);
+        }
       }
     });
-    if (t_.epilogue.any() && !apart) {
+    if (!apart) {
+      finish_all(dest);
+    }
+  }
+
+  // The epilogue as a pass of its own.
+  void finish_all(S* dest) const {
+    if (t_.epilogue.any()) {
       const int64_t pixels = p_.size[0] * p_.size[1] * p_.size[2];
       apply_epilogue(
           c_.dtype, t_.epilogue, dest, c_.batch * c_.groups * pixels);
@@ -137,11 +186,11 @@ class Pixels {
     A* sums = static_cast<A*>(workspace);
     S* gw = static_cast<S*>(t_.w);
     const int64_t taps = c_.taps();
-    const GradBands<S> bands = choose_bands();
+    const GradBands<T> bands = choose_bands();
     const int64_t grain = 1 +
         static_cast<int64_t>(kGrainWork * s_.units / (conv_flops(c_) / 2 + 1));
     parallel_for(s_.units, grain, [&](int64_t begin, int64_t end) {
-      add_units(bands, begin, end, sums);
+      add_units(bands, begin, end, sums, workspace);
       for (int64_t u = begin; u < end; ++u) {
         write(u, sums + u * taps * L, gw + channel(u) * c_.w.n);
       }
@@ -149,68 +198,133 @@ class Pixels {
   }
 
  private:
+  // Where a unit lies in what tiles read.
+  int64_t place(int64_t unit) const {
+    return s_.staged_source ? 0 : channel(unit);
+  }
+
   // The last unit ends with the last channel.
   int64_t channel(int64_t unit) const {
     return std::min(unit * L, c_.groups - L);
   }
 
-  Tiles<S> choose_tiles() const {
-    const int64_t width = p_.size[2];
-    const bool twice = p_.stride[2] == 2;
+  // This thread's planes of a unit, after the weights.
+  A* staged(void* workspace) const {
+    return reinterpret_cast<A*>(
+        static_cast<char*>(workspace) + round_up(pixels_bytes(s_), 64) +
+        thread_pool().thread_index() * staged_bytes(s_));
+  }
+
+  // The tiles of one problem and the rows of results that they go over together.
+  struct Bands {
+    int64_t rows;
+    Tiles<T> tiles;
+    SpreadTiles<T> spread;
+  };
+  Bands choose_bands_of_results() const {
+    if (spread_) {
+      return {2, {}, choose_spread()};
+    }
+    const Tiles<T> tiles = choose_tiles();
+    return {tiles.rows, tiles, {}};
+  }
+
+  SpreadTiles<T> choose_spread() const {
+    const bool odd = c_.low[1] % 2 != 0;
     switch (p_.kernel[1]) {
       case 3:
-        return twice ? tiles_for<S, 3, 2>(width) : tiles_for<S, 3, 1>(width);
+        return spread_tiles<T, 3>(odd);
       case 5:
-        return twice ? tiles_for<S, 5, 2>(width) : tiles_for<S, 5, 1>(width);
-      case 7:
-        return twice ? tiles_for<S, 7, 2>(width) : tiles_for<S, 7, 1>(width);
+        return spread_tiles<T, 5>(odd);
       default:
-        return kRegisters == 16 ? tiles<S, 0, 0, 1, 2, 2>()
-                                : tiles<S, 0, 0, 1, 4, 4>();
+        return spread_tiles<T, 7>(odd);
     }
   }
 
-  GradBands<S> choose_bands() const {
+  Tiles<T> choose_tiles() const {
     const int64_t width = p_.size[2];
     const bool twice = p_.stride[2] == 2;
     switch (p_.kernel[1]) {
       case 3:
-        return twice ? grad_bands<S, 3, 2>(width) : grad_bands<S, 3, 1>(width);
+        return twice ? tiles_for<T, 3, 2>(width) : tiles_for<T, 3, 1>(width);
       case 5:
-        return twice ? grad_bands<S, 5, 2>(width) : grad_bands<S, 5, 1>(width);
+        return twice ? tiles_for<T, 5, 2>(width) : tiles_for<T, 5, 1>(width);
+      case 7:
+        return twice ? tiles_for<T, 7, 2>(width) : tiles_for<T, 7, 1>(width);
       default:
-        return twice ? grad_bands<S, 7, 2>(width) : grad_bands<S, 7, 1>(width);
+        return kRegisters == 16 ? tiles<T, 0, 0, 1, 2, 2>()
+                                : tiles<T, 0, 0, 1, 4, 4>();
+    }
+  }
+
+  GradBands<T> choose_bands() const {
+    const int64_t width = p_.size[2];
+    const bool twice = p_.stride[2] == 2;
+    switch (p_.kernel[1]) {
+      case 3:
+        return twice ? grad_bands<T, 3, 2>(width) : grad_bands<T, 3, 1>(width);
+      case 5:
+        return twice ? grad_bands<T, 5, 2>(width) : grad_bands<T, 5, 1>(width);
+      default:
+        return twice ? grad_bands<T, 7, 2>(width) : grad_bands<T, 7, 1>(width);
     }
   }
 
   // The sums of units first .. last - 1, all samples and bands in their order.
   void add_units(
-      const GradBands<S>& bands,
+      const GradBands<T>& bands,
+      int64_t first,
+      int64_t last,
+      A* sums,
+      void* workspace) const {
+    const int64_t taps = c_.taps();
+    const S* source = static_cast<const S*>(t_.x);
+    const S* gradient = static_cast<const S*>(t_.y);
+    std::fill(sums + first * taps * L, sums + last * taps * L, A(0));
+    for (int64_t n = 0; n < c_.batch; ++n) {
+      const S* xs = source + n * c_.x.n;
+      const S* gs = gradient + n * c_.y.n;
+      if (!s_.staged_source) {
+        if constexpr (std::is_same_v<T, S>) {
+          add_sample(bands, xs, gs, first, last, sums);
+        }
+        continue;
+      }
+      if constexpr (std::is_same_v<T, A>) {
+        A* x = staged(workspace);
+        A* gy = x + pixels(s_.source) * L;
+        for (int64_t u = first; u < last; ++u) {
+          const int64_t c = channel(u);
+          stage_in(xs + c * c_.x.c, c_.x, s_.source.size, L, x);
+          stage_in(gs + c * c_.y.c, c_.y, s_.dest.size, L, gy);
+          add_sample(bands, x, gy, u, u + 1, sums);
+        }
+      }
+    }
+  }
+
+  void add_sample(
+      const GradBands<T>& bands,
+      const T* source,
+      const T* gradient,
       int64_t first,
       int64_t last,
       A* sums) const {
     const int64_t taps = c_.taps(), of_plane = c_.kernel[1] * c_.kernel[2];
-    const S* source = static_cast<const S*>(t_.x);
-    const S* gradient = static_cast<const S*>(t_.y);
-    std::fill(sums + first * taps * L, sums + last * taps * L, A(0));
     const int64_t per_plane = ceil_div(p_.size[1], kGradRows);
-    for (int64_t i = 0; i < c_.batch * per_plane * p_.size[0]; ++i) {
-      const int64_t z = i % p_.size[0];
-      const int64_t y = i / p_.size[0] % per_plane * kGradRows;
-      const int64_t n = i / p_.size[0] / per_plane;
-      const GradBand<S> band = bands.band[p_.size[1] - y < kGradRows];
+    for (int64_t i = 0; i < per_plane * p_.size[0]; ++i) {
+      const int64_t z = i % p_.size[0], y = i / p_.size[0] * kGradRows;
+      const GradBand<T> band = bands.band[p_.size[1] - y < kGradRows];
       for (int64_t a = 0; a < c_.kernel[0]; ++a) {
         const int64_t from = z * p_.stride[0] + a * p_.dilation0 - p_.low[0];
         if (from < 0 || from >= p_.source_size[0]) {
           continue;
         }
-        const S* plane = source + n * c_.x.n + from * p_.source[0];
-        const S* gy = gradient + n * c_.y.n + z * p_.result[0];
         for (int64_t u = first; u < last; ++u) {
           band(
               p_,
-              plane + channel(u),
-              gy + channel(u),
+              source + from * p_.source[0] + place(u),
+              gradient + z * p_.result[0] + place(u),
               y,
               sums + (u * taps + a * of_plane) * L);
         }
@@ -272,18 +386,45 @@ class Pixels {
     }
   }
 
-  // Rows y .. of plane z, as many as a tile has.
+  // Rows y .. of plane z, as many as a band has.
   void gather_band(
-      const Tiles<S>& t,
-      const S* source,
+      const Bands& bands,
+      const T* source,
       const A* weight,
       const A* bias,
       int64_t first_unit,
       int64_t last_unit,
       int64_t z,
       int64_t y,
-      S* result,
+      T* result,
       const Finish& finish) const {
+    const auto run = [&](Tile<T> tile, int64_t row, int64_t x) {
+      for (int64_t u = first_unit; u < last_unit; ++u) {
+        tile(
+            p_,
+            source + place(u),
+            weight + u * c_.taps() * L,
+            bias + u * L,
+            z,
+            row,
+            x,
+            result + place(u));
+      }
+    };
+    if (spread_) {
+      const int64_t width = ceil_div(p_.size[2], 2);
+      const bool narrow = width < kSpreadPixels;
+      const int64_t pixels = narrow ? 1 : kSpreadPixels;
+      for (int64_t i = 0; i < width; i += pixels) {
+        const int64_t x = std::min(i, width - pixels);
+        const int64_t last = x + (p_.low[2] + 1) / 2 + pixels - 1;
+        const bool edge =
+            last - pixels + 1 < p_.kernel[2] / 2 || last >= p_.source_size[2];
+        run(narrow ? bands.spread.one : bands.spread.tile[edge], y / 2, x);
+      }
+      return;
+    }
+    const Tiles<T>& t = bands.tiles;
     const int64_t y0 = y;
     const int64_t end = std::min(y + t.rows, p_.size[1]);
     while (y < end) {
@@ -302,19 +443,7 @@ class Pixels {
         const bool edge = !inside || column < 0 ||
             column + (pixels - 1) * p_.stride[2] + p_.kernel[2] >
                 p_.source_size[2];
-        const Tile<S> tile = t.tile[which][narrow][edge];
-        for (int64_t u = first_unit; u < last_unit; ++u) {
-          const int64_t c = channel(u);
-          tile(
-              p_,
-              source + c,
-              weight + u * c_.taps() * L,
-              bias + u * L,
-              z,
-              y,
-              x,
-              result + c);
-        }
+        run(t.tile[which][narrow][edge], y, x);
       }
       y += rows;
     }
@@ -332,24 +461,38 @@ class Pixels {
   const ConvProblem& c_;
   const ConvTensors& t_;
   PixelsProblem p_;
+  bool spread_; // input_grad of stride 2
   // Tap i, as weights lie: where it is packed, [plane][column][row], and where
   // it lies in the weight of a channel.
   std::vector<int64_t> place_, offset_;
 };
 
-} // namespace
-
+// See pixels_in_place (conv_depthwise_strip.cpp).
 template <typename S>
-void run_pixels(const StripShape& s, const ConvTensors& t, void* workspace) {
-  const Pixels<S> pixels(s, t);
-  if (s.pass == Pass::weight_grad) {
+constexpr bool kPixelsInPlace = std::is_same_v<S, acc_t<S>> ||
+    (std::is_same_v<S, bfloat16> && kRegisters == 32);
+
+template <typename P>
+void run_pass(const P& pixels, Pass pass, void* workspace) {
+  if (pass == Pass::weight_grad) {
     pixels.weight_grad(workspace);
   } else {
     pixels.gather(workspace);
   }
 }
+
+} // namespace
+
+template <typename S>
+void run_pixels(const StripShape& s, const ConvTensors& t, void* workspace) {
+  if (s.staged_source || !kPixelsInPlace<S>) {
+    return run_pass(Pixels<S, acc_t<S>>(s, t), s.pass, workspace);
+  }
+  if constexpr (kPixelsInPlace<S>) {
+    run_pass(Pixels<S, S>(s, t), s.pass, workspace);
+  }
+}
 template void run_pixels<float>(const StripShape&, const ConvTensors&, void*);
-template void run_pixels<double>(const StripShape&, const ConvTensors&, void*);
 template void run_pixels<half>(const StripShape&, const ConvTensors&, void*);
 template void run_pixels<bfloat16>(
     const StripShape&,

@@ -140,11 +140,12 @@ GradBands<S> grad_bands(int64_t width) {
          2,
          K == 7 ? 3 : 4 >
          , grad_rows < S, K, 1, Step, 1, K == 7 ? 3 : 4 > }};
-  } else if (width % 7 == 0) {
+  } else if (width % 7 == 0 || !kWide<S, K, Step>) {
     return {{grad_rows<S, K, T, Step, 2, 7>, grad_rows<S, K, T, Step, 1, 7>}};
   } else {
-    constexpr int N = K == 7 ? 1 : T;
-    return {{grad_rows<S, K, N, Step, 2, 8>, grad_rows<S, K, N, Step, 1, 8>}};
+    constexpr int P = kWide<S, K, Step> ? 8 : 7;
+    constexpr int N = K == 7 && P == 8 ? 1 : T;
+    return {{grad_rows<S, K, N, Step, 2, P>, grad_rows<S, K, N, Step, 1, P>}};
   }
 }
 

@@ -272,13 +272,12 @@ struct Tiles {
 };
 
 // K = 0: kernels of any height.
-template <typename S, int K, int T, int Step, int R, int P>
-constexpr Tile<S> pick(bool edge) {
+template <typename S, int K, int T, int Step, int R, int P, bool Edge>
+constexpr Tile<S> pick() {
   if constexpr (K == 0) {
-    return edge ? run_tile<S, R, P, true> : run_tile<S, R, P, false>;
+    return run_tile<S, R, P, Edge>;
   } else {
-    return edge ? block_tile<S, K, T, Step, R, P, true>
-                : block_tile<S, K, T, Step, R, P, false>;
+    return block_tile<S, K, T, Step, R, P, Edge>;
   }
 }
 
@@ -287,16 +286,23 @@ Tiles<S> tiles() {
   Tiles<S> t;
   t.rows = R;
   t.pixels = P;
+  constexpr int kHalf = R > 2 ? 2 : 1;
   for (int edge = 0; edge < 2; ++edge) {
-    t.tile[0][0][edge] = pick<S, K, T, Step, R, P>(edge);
-    t.tile[0][1][edge] = pick<S, K, T, Step, R, 1>(edge);
-    t.tile[1][0][edge] = pick<S, K, T, Step, (R > 2 ? 2 : 1), P>(edge);
-    t.tile[1][1][edge] = pick<S, K, T, Step, (R > 2 ? 2 : 1), 1>(edge);
-    t.tile[2][0][edge] = pick<S, K, T, Step, 1, P>(edge);
-    t.tile[2][1][edge] = pick<S, K, T, Step, 1, 1>(edge);
+    // What is met seldom has one tile, that for edges.
+    t.tile[0][0][edge] = edge ? pick<S, K, T, Step, R, P, true>()
+                              : pick<S, K, T, Step, R, P, false>();
+    t.tile[0][1][edge] = pick<S, K, T, Step, R, 1, true>();
+    t.tile[1][0][edge] = pick<S, K, T, Step, kHalf, P, true>();
+    t.tile[1][1][edge] = pick<S, K, T, Step, kHalf, 1, true>();
+    t.tile[2][0][edge] = pick<S, K, T, Step, 1, P, true>();
+    t.tile[2][1][edge] = pick<S, K, T, Step, 1, 1, true>();
   }
   return t;
 }
+
+// Tiles of 8 pixels, too, are compiled where it matters.
+template <typename S, int K, int Step>
+constexpr bool kWide = std::is_same_v<S, float> && (K == 3 || Step == 1);
 
 // As many sums as registers hold beside the weights; 7 pixels, because the
 // usual widths 7, 14, 28, 56 and 112 are multiples.
@@ -305,10 +311,16 @@ Tiles<S> tiles_for(int64_t width) {
   constexpr int T = K == 3 ? 3 : 2;
   if constexpr (kRegisters == 16) {
     return tiles<S, K, 1, Step, 2, K == 7 ? 3 : 4>();
-  } else if (width % 7 == 0) {
+  } else if (width % 7 == 0 || !kWide<S, K, Step>) {
     return tiles<S, K, T, Step, 2, 7>();
   } else {
-    return tiles<S, K, K == 7 ? 1 : T, Step, 2, 8>();
+    return tiles<
+        S,
+        K,
+        (K == 7 && kWide<S, K, Step> ? 1 : T),
+        Step,
+        2,
+        (kWide<S, K, Step> ? 8 : 7)>();
   }
 }
 

@@ -40,6 +40,7 @@ void run_depthwise_rows(const StripShape& s, const ConvTensors& t) {
 #include "cpu/conv_depthwise_rows_stream.h"
 #include "cpu/conv_depthwise_rows_spread.h"
 #include "cpu/conv_depthwise_rows_grad.h"
+#include "cpu/conv_depthwise_line.h"
 
 namespace torchconv {
 namespace cpu {
@@ -57,6 +58,19 @@ void rows_band(
     int64_t y1,
     A* result) {
 #if defined(TC_AVX512)
+  if constexpr (K1 == 1 && S == 1) {
+    if (p.kernel2 > kShortTaps) {
+      for (int64_t y = y0; y < y1; ++y) {
+        line_row(
+            p,
+            source + z * p.source_plane + y * p.source_row,
+            weight,
+            bias,
+            result + y * p.row);
+      }
+      return;
+    }
+  }
   if constexpr (K1 == 3) {
     if (p.kernel2 == 3) {
       if (p.kernel0 == 1) {
@@ -311,6 +325,18 @@ class InPlace {
                                                   : K1 == 3 ? 3
                                                             : 1);
 #if defined(TC_AVX512)
+    if constexpr (K1 == 1) {
+      if (p_.kernel2 > kShortTaps) {
+        for (int64_t y = 0; y < p_.size[1]; ++y) {
+          line_grads(
+              p_,
+              x + z * p_.source_plane + y * p_.source_row,
+              gy + y * p_.row,
+              sums);
+        }
+        return;
+      }
+    }
     if constexpr (K1 == 3) {
       if (p_.kernel2 == 3) {
         return stream_planes(x, gy, z, sums);

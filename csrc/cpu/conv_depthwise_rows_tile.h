@@ -37,10 +37,9 @@ inline Vec<A> where(LaneMask<A> mask, Vec<A> v) {
 }
 template <typename A>
 inline LaneMask<A> lane_mask(int64_t first, int64_t last) {
-  uint32_t mask = 0;
-  for (int l = 0; l < kLanes<A>; ++l) {
-    mask |= static_cast<uint32_t>(l >= first && l < last) << l;
-  }
+  first = std::max<int64_t>(first, 0);
+  last = std::min<int64_t>(last, kLanes<A>);
+  const uint32_t mask = first >= last ? 0 : (1u << last) - (1u << first);
   return static_cast<LaneMask<A>>(mask);
 }
 #else
@@ -122,6 +121,7 @@ template <typename A>
 void set_masks(RowsProblem<A>& p, bool inside) {
   constexpr int64_t L = kLanes<A>;
   p.vectors = ceil_div(p.size[2], L);
+  p.own.reserve(p.vectors);
   p.masks.reserve(p.kernel2 * p.vectors * p.stride);
   for (int64_t t = 0; t < p.kernel2; ++t) {
     for (int64_t v = 0; v < p.vectors * p.stride; ++v) {

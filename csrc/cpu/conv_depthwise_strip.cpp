@@ -100,6 +100,18 @@ bool worth_flat(const StripShape& s) {
       vectors * (s.pass == Pass::weight_grad ? 11 : 8);
 }
 
+// Whether rows by themselves meet one long row of taps.
+bool is_line(const StripShape& s) {
+  const ConvProblem& p = s.p;
+  bool flat = true;
+  for (int d = 0; d < 2; ++d) {
+    flat &=
+        p.kernel[d] == 1 && p.stride[d] == 1 && p.low[d] == 0 && p.high[d] == 0;
+  }
+  return flat && p.stride[2] == 1 && p.out[2] >= 2 * s.lanes &&
+      active_isa() == Isa::avx512;
+}
+
 // Whether rows can be read, and are worth reading, where they lie: small
 // kernels over zero padding, one source channel per result.
 bool worth_in_place(const StripShape& s) {
@@ -107,8 +119,9 @@ bool worth_in_place(const StripShape& s) {
   const bool masks = s.lanes * compute_size(p.dtype) >= 32; // AVX2 has them
   const int64_t stride = p.stride[2];
   const bool fits = p.kernel[1] <= 7 && p.kernel[1] % 2 == 1 &&
-      p.kernel[2] <= 7 && (p.stride[1] == stride || p.out[1] == 1) &&
-      p.dilation[1] == 1 && p.dilation[2] == 1 &&
+      (p.kernel[2] <= kShortTaps || is_line(s)) &&
+      (p.stride[1] == stride || p.out[1] == 1) && p.dilation[1] == 1 &&
+      p.dilation[2] == 1 &&
       (stride == 1 ||
        (stride == 2 &&
         (s.pass != Pass::weight_grad ||
@@ -121,6 +134,9 @@ bool worth_in_place(const StripShape& s) {
       s.source.stride.s[2] != 1 || s.dest.stride.s[2] != 1) {
     return false;
   }
+  if (p.kernel[2] > kShortTaps) {
+    return true;
+  }
   const int64_t vectors = ceil_div(s.dest.size[2], s.lanes);
   if (s.pass == Pass::weight_grad) {
     // The sum over the lanes at the end is worth its time on large planes.
@@ -130,20 +146,43 @@ bool worth_in_place(const StripShape& s) {
   return s.dest.size[2] * 2 >= s.lanes || p.taps() < 25;
 }
 
-// Whether pixels can be read where they lie: channels_last and zero padding,
-// kernels that are not dilated within the plane. Compiled for wide vectors only.
+// Whether tiles of pixels can compute it: zero padding, kernels that are not
+// dilated within the plane. Not compiled for float64 and for short vectors.
 bool pixels_fit(const StripShape& s) {
   const ConvProblem& p = s.p;
   const int64_t stride = p.stride[2];
   const bool small = p.kernel[1] % 2 == 1 && p.kernel[1] <= 7;
+  const bool pairs =
+      small && p.kernel[1] == p.kernel[2] && p.low[1] % 2 == p.low[2] % 2;
   const bool fits = p.kernel[1] >= 3 && p.dilation[1] == 1 &&
       p.dilation[2] == 1 && p.stride[1] == stride &&
-      (s.pass == Pass::input_grad ? stride == 1 && p.stride[0] == 1
-           : small                ? stride <= 2
-                                  : stride == 1 && s.pass == Pass::forward);
+      (s.pass == Pass::input_grad
+           ? (stride == 1 && p.stride[0] == 1) || (stride == 2 && pairs)
+           : small ? stride <= 2
+                   : stride == 1 && s.pass == Pass::forward);
   return fits && s.mode == PaddingMode::zeros && !s.folds &&
       p.in_group() == 1 && p.out_group() == 1 && p.groups >= s.lanes &&
-      p.x.c == 1 && p.y.c == 1 && active_isa() != Isa::baseline;
+      p.dtype != DType::f64 && active_isa() != Isa::baseline;
+}
+
+// Whether pixels are read where they lie: channels_last tensors of the types
+// that tiles are compiled for.
+bool pixels_in_place(const StripShape& s) {
+  const ConvProblem& p = s.p;
+  return p.x.c == 1 && p.y.c == 1 &&
+      (dtype_size(p.dtype) == compute_size(p.dtype) ||
+       (p.dtype == DType::bf16 && active_isa() == Isa::avx512));
+}
+
+// Whether planes of other tensors are worth turning: those that rows fill badly,
+// or have to be converted, or are gone over often.
+bool pixels_staged(const StripShape& s) {
+  const ConvProblem& p = s.p;
+  const double bytes = static_cast<double>(pixels(s.source) + pixels(s.dest)) *
+      s.lanes * compute_size(p.dtype);
+  return p.x.c != 1 && p.y.c != 1 && bytes <= kStagedBytes &&
+      (dtype_size(p.dtype) != compute_size(p.dtype) || p.out[2] * 2 < s.lanes ||
+       p.kernel[1] > 7 || (s.pass == Pass::weight_grad && p.kernel[1] >= 5));
 }
 
 // Whether channels are worth bringing into the lanes.
@@ -186,12 +225,14 @@ StripShape strip_shape(const ConvProblem& problem, Pass pass, int lanes) {
     padded |= p.low[d] != 0 || p.high[d] != 0;
   }
   s.folds = backward && padded && p.mode != PaddingMode::zeros;
-  s.in_place = pixels_fit(s) ? InPlace::pixels
-      : worth_in_place(s)    ? InPlace::rows
-                             : InPlace::no;
-  s.channel_lanes = s.in_place != InPlace::rows && p.in_group() == 1 &&
-      p.out_group() == 1 && p.groups * 3 >= s.lanes &&
-      ((p.x.c == 1 && p.y.c == 1) || worth_staging(s));
+  s.in_place = pixels_fit(s) && (pixels_in_place(s) || pixels_staged(s))
+      ? InPlace::pixels
+      : worth_in_place(s) ? InPlace::rows
+                          : InPlace::no;
+  s.channel_lanes = s.in_place == InPlace::pixels ||
+      (s.in_place == InPlace::no && p.in_group() == 1 && p.out_group() == 1 &&
+       p.groups * 3 >= s.lanes &&
+       ((p.x.c == 1 && p.y.c == 1) || worth_staging(s)));
   s.staged_source = s.channel_lanes && s.source.stride.c != 1;
   s.staged_dest = s.channel_lanes && s.dest.stride.c != 1;
   // Where channels lie side by side, a strip takes as many as a cache line
@@ -295,6 +336,14 @@ StripScratch strip_scratch(const StripShape& s) {
 
 int64_t pixels_bytes(const StripShape& s) {
   return s.units * (s.p.taps() + 1) * s.lanes * compute_size(s.p.dtype);
+}
+
+int64_t staged_bytes(const StripShape& s) {
+  return s.staged_source ? round_up(
+                               (pixels(s.source) + pixels(s.dest)) * s.lanes *
+                                   compute_size(s.p.dtype),
+                               64)
+                         : 0;
 }
 
 StripTaps strip_taps(const StripShape& s) {

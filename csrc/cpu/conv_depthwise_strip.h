@@ -56,6 +56,10 @@ inline int64_t pixels(const Planes& p) {
 // lanes, or pixels, channels in the lanes.
 enum class InPlace { no, rows, pixels };
 
+// The most taps of a row of a kernel in rows that are read in place; lines have
+// more (conv_depthwise_line.h).
+constexpr int64_t kShortTaps = 7;
+
 struct StripShape {
   ConvProblem p; // simplified
   Pass pass;
@@ -124,8 +128,10 @@ struct StripScratch {
 };
 
 StripScratch strip_scratch(const StripShape& s);
-// And that of pixels in place: packed weights and biases, for all threads.
+// And that of pixels in place: packed weights and biases, for all threads, and
+// for each of them the planes of one unit, where they are staged.
 int64_t pixels_bytes(const StripShape& s);
+int64_t staged_bytes(const StripShape& s);
 
 // lanes: of a vector of what the problem computes in.
 StripShape strip_shape(const ConvProblem& p, Pass pass, int lanes);
