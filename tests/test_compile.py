@@ -52,6 +52,10 @@ def _conv_samples() -> list[Sample]:
         found += [
             Sample("conv_forward", (x, w, b), conv),
             Sample("conv_forward", (x, w, None), conv),
+            Sample("conv_input_grad", (y, w, _image(4)), (size, *conv)),
+            Sample("conv_input_grad", (y, w, None), (size, *conv)),
+            Sample("conv_weight_grad", (y, x), (w_size, *conv)),
+            Sample("channel_sum", (y,), ()),
             Sample("conv_forward_fused", (x, w, b, y), (*conv, "relu", 0.0, 0.0)),
             Sample(
                 "conv_input_grad_fused",

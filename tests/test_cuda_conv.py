@@ -6,6 +6,7 @@ determinism tests with the algorithms of CUDA in turn. They run on the host
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ from common import (
 )
 from cuda_on_cpu import library
 from test_conv_parity import Tensors, sizes_of, torch_passes
+from test_epilogue import ACTIVATIONS, by_hand
 from torch import Tensor
 
 import torchconv
@@ -369,6 +371,50 @@ def test_functional(problem: Conv, dtype: torch.dtype) -> None:
     found = torch.autograd.grad(y, (x, w, b), grad)
     for name, g in zip(("input", "weight", "bias"), found, strict=True):
         assert_same(g, expected[f"{name}_grad"].to(dtype), f"{name}_grad")
+
+
+@pytest.mark.parametrize(
+    ("problem", "number"), [*zip(EVERY, itertools.count())], **named
+)
+def test_epilogue(problem: Conv, number: int) -> None:
+    """activation(sum + bias + residual), bit for bit the pass over the same algorithm's
+    sums, wherever these are written: tiles, parts of split sums, strips, borders."""
+    problem = here(problem)
+    dtype = FLOATS[number % 4]
+    canonical = ACTIVATIONS[number % len(ACTIVATIONS)][2]
+    x, w, b, grad = (
+        normal(size, dtype, problem.name, i) for i, size in enumerate(sizes_of(problem))
+    )
+    failures = []
+    for last in (False, True)[: 2 if problem.nd > 1 and number % 2 else 1]:
+        if last:
+            form = memory_format_of(problem.nd)
+            x, w, grad = (t.contiguous(memory_format=form) for t in (x, w, grad))
+        for algorithm in (*ALGORITHMS, *([TF32] if dtype == torch.float32 else [])):
+            args = (*conv_args(problem), last, algorithm)
+            over_x = normal((problem.x_size[1],), dtype, "bias")
+            for name, plain, fused, given in (
+                ("forward", ops.conv_forward, ops.conv_forward_fused, (x, w, b)),
+                (
+                    "input_grad",
+                    ops.conv_input_grad,
+                    ops.conv_input_grad_fused,
+                    (grad, w, over_x),
+                ),
+            ):
+                size = () if name == "forward" else (x.shape,)
+                try:
+                    y = plain(*given, *size, *args)
+                except RuntimeError as error:
+                    said = wrong(algorithm, error, x)
+                    failures += [f"{algorithm} {name}: {said}"] if said else []
+                    continue
+                residual = torch.empty_like(y).copy_(normal(y.shape, dtype, "r"))
+                for r, how in ((residual, canonical), (None, ("relu", 0.0, 0.0))):
+                    found = fused(*given, r, *size, *args, *how)
+                    said = wrong(algorithm, found, by_hand(y, r, how))
+                    failures += [f"{algorithm} {name} {how}: {said}"] if said else []
+    assert not failures, "\n".join(failures)
 
 
 # Layers that an algorithm exists for, so that its refusals cannot hide everything.

@@ -183,7 +183,7 @@ SANITIZED = {
     "conv": (
         ("test_cuda_conv.py",),
         (
-            "(every_pass or channels_last) and (two_tiles or sums_in_parts or many_pixels or "
+            "(every_pass or channels_last or epilogue) and (two_tiles or sums_in_parts or many_pixels or "
             "dw_small or dw_multiplier or dw_1d or mixed_3d or asymmetric_2d or one_channel)"
         ),
     ),

@@ -112,7 +112,7 @@ Tensor torch_result(const TunedCall& c) {
 
 void run_row(const ConvAlgorithm* a, const TunedCall& c) {
   run_row_on_cpu(
-      a, a->workspace(c.p, c.pass, pool_threads()), c.p, c.pass, c.t, c.result);
+      a, a->workspace(c.p, c.pass, pool_threads()), c.p, c.pass, c.t);
 }
 
 } // namespace

@@ -28,16 +28,12 @@ void run_row_on_cpu(
     int64_t workspace,
     const ConvProblem& p,
     Pass pass,
-    const ConvTensors& t,
-    const Tensor& result) {
+    const ConvTensors& t) {
   if (workspace == 0) {
     a->run(p, pass, t, nullptr);
   } else {
     const Tensor space = allocate_workspace(workspace);
     a->run(p, pass, t, space.mutable_data_ptr());
-  }
-  if (!a->fuses) {
-    finish_on_cpu(p, t.epilogue, result);
   }
 }
 
@@ -81,8 +77,7 @@ Tensor run_on_cpu(
       known->algorithm == choice.algorithm) {
     t.packed = packed;
   }
-  run_row_on_cpu(
-      choice.algorithm, choice.workspace, p, call.pass, t, call.result);
+  run_row_on_cpu(choice.algorithm, choice.workspace, p, call.pass, t);
   return call.result;
 }
 

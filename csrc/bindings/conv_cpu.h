@@ -21,14 +21,13 @@ ConvChoice choose_on_cpu(
     Pass pass,
     const std::string& algorithm);
 
-// Runs a row with so many bytes of workspace, and the epilogue.
+// Runs a row with so many bytes of workspace.
 void run_row_on_cpu(
     const ConvAlgorithm* a,
     int64_t workspace,
     const ConvProblem& p,
     Pass pass,
-    const ConvTensors& t,
-    const Tensor& result);
+    const ConvTensors& t);
 
 // The epilogue in a pass of its own; nothing where there is none.
 void finish_on_cpu(

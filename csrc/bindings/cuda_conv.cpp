@@ -2,7 +2,6 @@
 #include "bindings/conv_passes.h"
 
 #include "bindings/cuda_device.h"
-#include "cuda/epilogue.h"
 
 namespace torchconv {
 namespace {
@@ -10,6 +9,7 @@ namespace {
 struct ConvOnCuda : OnCuda {
   using OnCuda::OnCuda;
 
+  // All algorithms of CUDA apply the epilogue where they write their sums.
   Tensor conv(const ConvCall& call) const {
     ConvProblem p = call.p;
     const std::string algorithm = take_tf32(call.algorithm, &p);
@@ -23,14 +23,6 @@ struct ConvOnCuda : OnCuda {
     } else {
       const Tensor space = workspace(bytes);
       a->run(p, call.pass, t, space.mutable_data_ptr());
-    }
-    if (t.epilogue.any() && !a->fuses) {
-      cuda::apply_epilogue(
-          p.dtype,
-          t.epilogue,
-          call.result.mutable_data_ptr(),
-          element_count(call.result),
-          queue());
     }
     return call.result;
   }

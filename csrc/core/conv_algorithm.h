@@ -50,7 +50,8 @@ struct ConvAlgorithm {
   // algorithms matters.
   double (*cost)(const ConvProblem& p, Pass pass);
 
-  // Writes every element of the pass's output. workspace is 64-byte aligned.
+  // Writes every element of the pass's output, through the epilogue. workspace is
+  // 64-byte aligned.
   void (*run)(
       const ConvProblem& p,
       Pass pass,
@@ -63,10 +64,6 @@ struct ConvAlgorithm {
   bool exact = true;
 
   const ConvPacking* packing = nullptr;
-
-  // Whether run applies the epilogue. Where it does not, the caller has one more
-  // pass made over the result.
-  bool fuses = false;
 };
 
 } // namespace torchconv

@@ -106,15 +106,8 @@ void strip_run(
   }
 }
 
-extern const ConvAlgorithm kConvDepthwise = {
-    "depthwise",
-    refusal,
-    strip_workspace,
-    strip_cost,
-    strip_run,
-    true,
-    nullptr,
-    true};
+extern const ConvAlgorithm kConvDepthwise =
+    {"depthwise", refusal, strip_workspace, strip_cost, strip_run};
 
 } // namespace cpu
 } // namespace torchconv

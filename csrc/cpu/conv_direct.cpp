@@ -103,7 +103,7 @@ const ConvPacking kPacking = {packed_bytes, pack};
 
 extern const ConvAlgorithm kConvDirect;
 const ConvAlgorithm kConvDirect =
-    {"direct", refusal, workspace, cost, run, true, &kPacking, true};
+    {"direct", refusal, workspace, cost, run, true, &kPacking};
 
 } // namespace cpu
 } // namespace torchconv

@@ -158,7 +158,7 @@ const ConvPacking kPacking = {packed_bytes, pack};
 
 extern const ConvAlgorithm kConvDot;
 const ConvAlgorithm kConvDot =
-    {"dot", refusal, workspace, cost, run, true, &kPacking, true};
+    {"dot", refusal, workspace, cost, run, true, &kPacking};
 
 } // namespace cpu
 } // namespace torchconv

@@ -28,15 +28,8 @@ const char* refusal(const ConvProblem& p, Pass pass) {
 
 } // namespace
 
-extern const ConvAlgorithm kConvGrouped = {
-    "grouped",
-    refusal,
-    strip_workspace,
-    strip_cost,
-    strip_run,
-    true,
-    nullptr,
-    true};
+extern const ConvAlgorithm kConvGrouped =
+    {"grouped", refusal, strip_workspace, strip_cost, strip_run};
 
 } // namespace cpu
 } // namespace torchconv

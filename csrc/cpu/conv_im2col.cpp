@@ -64,8 +64,7 @@ void run(const ConvProblem& p, Pass pass, const ConvTensors& t, void* space) {
 } // namespace
 
 extern const ConvAlgorithm kConvIm2col;
-const ConvAlgorithm kConvIm2col =
-    {"im2col", refusal, workspace, cost, run, true, nullptr, true};
+const ConvAlgorithm kConvIm2col = {"im2col", refusal, workspace, cost, run};
 
 } // namespace cpu
 } // namespace torchconv

@@ -143,7 +143,7 @@ void run(const ConvProblem& p, Pass pass, const ConvTensors& t, void* space) {
 
 extern const ConvAlgorithm kConvWinograd;
 const ConvAlgorithm kConvWinograd =
-    {"winograd", refusal, workspace, cost, run, false, nullptr, true};
+    {"winograd", refusal, workspace, cost, run, false};
 
 } // namespace cpu
 } // namespace torchconv

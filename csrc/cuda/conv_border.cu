@@ -7,6 +7,7 @@
 #include "cuda/conv_cost.h"
 #include "cuda/conv_gather.cuh"
 #include "cuda/conv_pairs.cuh"
+#include "cuda/epilogue.cuh"
 #include "cuda/launch.cuh"
 
 namespace torchconv {
@@ -56,9 +57,9 @@ __global__ void border_kernel(const __grid_constant__ Params params) {
     if (params.t.bias != nullptr) {
       sum += widened(static_cast<const T*>(params.t.bias)[channel]);
     }
-    static_cast<T*>(params.t.x)
-        [n * p.x.n + channel * p.x.c + i0 * p.x.s[0] + i1 * p.x.s[1] +
-         i2 * p.x.s[2]] = narrowed<T>(sum);
+    const int64_t o = n * p.x.n + channel * p.x.c + i0 * p.x.s[0] +
+        i1 * p.x.s[1] + i2 * p.x.s[2];
+    static_cast<T*>(params.t.x)[o] = finished<T>(params.t.epilogue, o, sum);
   }
 }
 

@@ -12,6 +12,7 @@
 
 #include "cuda/conv_depthwise.cuh"
 #include "cuda/conv_depthwise.h"
+#include "cuda/epilogue.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/shared.cuh"
 
@@ -165,7 +166,7 @@ __global__ void __launch_bounds__(kThreads)
       start.v[0] = widened(bias[channel]);
       start.v[1] = second ? widened(bias[channel + 1]) : A(0);
     }
-    E* row = static_cast<E*>(g.dst_data) + n * g.dst.n + channel * g.dst.c +
+    const int64_t row = n * g.dst.n + channel * g.dst.c +
         (axis[0].p0 + z * axis[0].step) * g.dst.s[0] +
         (axis[1].p0 + y * axis[1].step) * g.dst.s[1];
 #pragma unroll
@@ -174,16 +175,18 @@ __global__ void __launch_bounds__(kThreads)
       if (i >= axis[2].count) {
         continue;
       }
-      E* to = row + (axis[2].p0 + i * axis[2].step) * g.dst.s[2];
+      const int64_t o = row + (axis[2].p0 + i * axis[2].step) * g.dst.s[2];
+      const int64_t o1 = second ? o + g.dst.c : o;
+      E* to = static_cast<E*>(g.dst_data);
       const Two<E> both = {
-          {narrowed<E>(sum[e].v[0] + start.v[0]),
-           narrowed<E>(sum[e].v[1] + start.v[1])}};
+          {finished<E>(g.epilogue, o, sum[e].v[0] + start.v[0]),
+           finished<E>(g.epilogue, o1, sum[e].v[1] + start.v[1])}};
       if (params.pairs_out) {
-        *reinterpret_cast<Two<E>*>(to) = both;
+        *reinterpret_cast<Two<E>*>(to + o) = both;
       } else {
-        to[0] = both.e[0];
+        to[o] = both.e[0];
         if (second) {
-          to[g.dst.c] = both.e[1];
+          to[o1] = both.e[1];
         }
       }
     }

@@ -15,6 +15,7 @@
 #include "cuda/conv_cost.h"
 #include "cuda/conv_depthwise.cuh"
 #include "cuda/conv_depthwise.h"
+#include "cuda/epilogue.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/shared.cuh"
 
@@ -192,12 +193,14 @@ __global__ void __launch_bounds__(kThreads)
       const int64_t n = plane / params.channels.count;
       const int64_t channel = plane - n * params.channels.count;
       const A start = bias == nullptr ? A(0) : widened(bias[channel]);
-      E* to = static_cast<E*>(g.dst_data) + n * g.dst.n + channel * g.dst.c +
+      const int64_t to = n * g.dst.n + channel * g.dst.c +
           (axis[0].p0 + z * axis[0].step) * g.dst.s[0] +
           (axis[1].p0 + i * axis[1].step) * g.dst.s[1];
       for (int c = lane; c < t.width && x0 + c < axis[2].count; c += 32) {
-        to[(axis[2].p0 + (x0 + c) * axis[2].step) * g.dst.s[2]] =
-            narrowed<E>(out.get(row * t.out_pitch + c) + start);
+        const int64_t o =
+            to + (axis[2].p0 + (x0 + c) * axis[2].step) * g.dst.s[2];
+        static_cast<E*>(g.dst_data)[o] =
+            finished<E>(g.epilogue, o, out.get(row * t.out_pitch + c) + start);
       }
     }
   }

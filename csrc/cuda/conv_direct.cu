@@ -18,6 +18,7 @@
 #include "cuda/conv_cost.h"
 #include "cuda/conv_gather.cuh"
 #include "cuda/conv_splits.cuh"
+#include "cuda/epilogue.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/shared.cuh"
 
@@ -159,14 +160,14 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
 
-    T* dst = static_cast<T*>(g.dst_data) + group * g.lanes * g.dst.c;
+    T* dst = static_cast<T*>(g.dst_data);
     const T* bias = static_cast<const T*>(g.bias);
 #pragma unroll
     for (int i = 0; i < kPositions; ++i) {
       if (!at.inside[i]) {
         continue;
       }
-      int64_t offset = at.n[i] * g.dst.n;
+      int64_t offset = at.n[i] * g.dst.n + group * g.lanes * g.dst.c;
 #pragma unroll
       for (int d = 0; d < 3; ++d) {
         offset += (phase[d].p0 + at.m[i][d] * phase[d].step) * g.dst.s[d];
@@ -178,7 +179,8 @@ __global__ void __launch_bounds__(kThreads)
           const Acc<T> start = bias == nullptr
               ? Acc<T>(0)
               : widened(bias[group * g.lanes + lane]);
-          dst[offset + lane * g.dst.c] = narrowed<T>(sum[i][l] + start);
+          const int64_t o = offset + lane * g.dst.c;
+          dst[o] = finished<T>(g.epilogue, o, sum[i][l] + start);
         }
       }
     }

@@ -1,7 +1,7 @@
 // forward and input_grad as one thing (core/conv_gather.h) for kernels:
 //
-//   dst[n, lane, pos(m)] = bias[lane]
-//       + sum_{red, j} src[n, red, s(m, j)] * w[lane, red, tap(j)]
+//   dst[n, lane, pos(m)] = epilogue(bias[lane]
+//       + sum_{red, j} src[n, red, s(m, j)] * w[lane, red, tap(j)])
 //
 // in phases (core/conv_phase.h) per dimension.
 #pragma once
@@ -28,6 +28,7 @@ struct Gather {
   const void* w_data;
   void* dst_data;
   const void* bias;
+  Epilogue epilogue;
 
   __host__ __device__ int64_t pixels() const {
     return count[0] * count[1] * count[2];
@@ -79,6 +80,7 @@ inline Gather gather(const ConvProblem& p, Pass pass, const ConvTensors& t) {
   g.dst_data = g.forward ? t.y : t.x;
   g.w_data = t.w;
   g.bias = t.bias;
+  g.epilogue = t.epilogue;
   return g;
 }
 

@@ -16,6 +16,7 @@
 #include "cuda/conv_gather.cuh"
 #include "cuda/conv_gemm.h"
 #include "cuda/conv_gemm_tile.cuh"
+#include "cuda/epilogue.cuh"
 #include "cuda/launch.cuh"
 
 namespace torchconv {
@@ -303,7 +304,7 @@ __global__ void __launch_bounds__(S::threads, kBlocks<Unit, S>)
     WarpTile<Unit, E, S::warp_rows, S::warp_columns> warp;
     Block::multiply(warp, steps, load, keep);
 
-    E* dst = static_cast<E*>(g.dst_data) + group * g.lanes * g.dst.c;
+    const int64_t group_offset = group * g.lanes * g.dst.c;
     const E* bias = static_cast<const E*>(g.bias);
     const bool whole = params.splits == 1;
     Block::write(warp, params.along_rows, [&](int row, int column, Acc<E> sum) {
@@ -316,7 +317,8 @@ __global__ void __launch_bounds__(S::threads, kBlocks<Unit, S>)
         if (bias != nullptr) {
           sum += widened(bias[group * g.lanes + lane]);
         }
-        dst[o + lane * g.dst.c] = narrowed<E>(sum);
+        const int64_t i = group_offset + o + lane * g.dst.c;
+        static_cast<E*>(g.dst_data)[i] = finished<E>(g.epilogue, i, sum);
       } else {
         // [split][phases, positions][channel of all groups]
         const int64_t f = (f0 * g.phases[1] + f1) * g.phases[2] + f2;
@@ -330,7 +332,7 @@ __global__ void __launch_bounds__(S::threads, kBlocks<Unit, S>)
   }
 }
 
-// Adds the splits' sums in order, and the bias.
+// Adds the splits' sums in order, the bias and the epilogue.
 template <typename E>
 __global__ void add_parts_kernel(const __grid_constant__ Params params) {
   const Gather& g = params.g;
@@ -364,7 +366,7 @@ __global__ void add_parts_kernel(const __grid_constant__ Params params) {
     if (bias != nullptr) {
       sum += widened(bias[channel]);
     }
-    static_cast<E*>(g.dst_data)[offset] = narrowed<E>(sum);
+    static_cast<E*>(g.dst_data)[offset] = finished<E>(g.epilogue, offset, sum);
   }
 }
 

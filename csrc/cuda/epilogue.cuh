@@ -1,7 +1,10 @@
 // The epilogue (core/epilogue.h) of one element.
 #pragma once
 
+#include <type_traits>
+
 #include "core/epilogue.h"
+#include "cuda/element.cuh"
 
 namespace torchconv {
 namespace cuda {
@@ -26,6 +29,30 @@ __device__ inline A activated(Activation f, A v, A a, A b) {
     }
     default:
       return v;
+  }
+}
+
+// Element i of a result: its sum, with the bias, through the epilogue. The sum is
+// rounded to the element's type first, as if the epilogue were a pass of its own:
+// what an algorithm gives does not depend on where that is applied.
+template <typename T>
+__device__ inline T finished(const Epilogue& e, int64_t i, compute_t<T> sum) {
+  if constexpr (std::is_integral_v<T>) {
+    return sum;
+  } else {
+    const T rounded = narrowed<T>(sum);
+    if (!e.any()) {
+      return rounded;
+    }
+    compute_t<T> v = widened(rounded);
+    if (e.residual != nullptr) {
+      v += widened(static_cast<const T*>(e.residual)[i]);
+    }
+    return narrowed<T>(activated(
+        e.activation,
+        v,
+        static_cast<compute_t<T>>(e.a),
+        static_cast<compute_t<T>>(e.b)));
   }
 }
 
