@@ -232,6 +232,15 @@ def test_algorithm_is_shown_where_given() -> None:
     assert repr(lazy).endswith(", algorithm='direct')")
 
 
+def test_subclasses_compute_as_those_of_torch() -> None:
+    class Doubled(torchconv.nn.Conv2d):
+        def _conv_forward(self, input, weight, bias):  # type: ignore
+            return super()._conv_forward(input, 2 * weight, bias)
+
+    x, layer = random(2, 3, 5, 5), Doubled(3, 4, 3, bias=False).double()
+    torch.testing.assert_close(layer(x), 2 * nn.functional.conv2d(x, layer.weight))
+
+
 def test_padding_that_torch_has_not() -> None:
     layer = torchconv.nn.Conv2d(1, 1, 3, padding=[[2, 0], [1, 1]])
     assert layer.padding == ((2, 0), (1, 1))

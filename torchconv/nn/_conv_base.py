@@ -109,6 +109,9 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
             input: (N, C, *spatial) or (C, *spatial).
             residual: of the result's size, or one that expands to it; or None.
         """
+        if residual is None:
+            # As torch.nn's forward: subclasses may have a _conv_forward of theirs.
+            return self._conv_forward(input, self.weight, self.bias)
         return self._conv_forward(input, self.weight, self.bias, residual)
 
     def _conv_forward(
