@@ -7,8 +7,7 @@ list (csrc/core/epilogue.h).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -60,16 +59,6 @@ def canonical_activation(function: str, value: ActivationLike) -> Activation:
         ValueError: an unknown name or parameters that do not belong to it.
         TypeError: anything else.
     """
-    if not torch.compiler.is_compiling():
-        try:
-            return _canonical(function, value)
-        except TypeError:
-            pass  # a list, which cannot be a key
-    return _canonical.__wrapped__(function, value)
-
-
-@lru_cache(maxsize=256, typed=True)
-def _canonical(function: str, value: ActivationLike) -> Activation:
     if value is None:
         return NONE
     if isinstance(value, str):
@@ -118,24 +107,28 @@ def _canonical(function: str, value: ActivationLike) -> Activation:
 def activate(y: Tensor, activation: Activation) -> Tensor:
     """The activation by torch."""
     name, a, b = activation
-    functions: dict[str, Callable[[], Tensor]] = {
-        "none": lambda: y,
-        "relu": lambda: TF.relu(y),
-        "hardtanh": lambda: TF.hardtanh(y, a, b),
-        "leaky_relu": lambda: TF.leaky_relu(y, a),
-        "hardswish": lambda: TF.hardswish(y),
-        # torch's own has no second derivative.
-        "hardsigmoid": lambda: TF.relu6(y + 3) / 6,
-    }
-    return functions[name]()
+    if name == "none":
+        return y
+    if name == "relu":
+        return TF.relu(y)
+    if name == "hardtanh":
+        return TF.hardtanh(y, a, b)
+    if name == "leaky_relu":
+        return TF.leaky_relu(y, a)
+    if name == "hardswish":
+        return TF.hardswish(y)
+    assert name == "hardsigmoid"
+    # torch's own has no second derivative.
+    return TF.relu6(y + 3) / 6
 
 
-def through_activation(grad: Tensor, at: Tensor, activation: Activation) -> Tensor:
+def through_activation(grad: Tensor, at: Any, activation: Activation) -> Tensor:
     """The gradient of the activation's argument; its tangent, from that of the argument.
 
     Args:
         grad: of the result.
-        at: the result where ``activation.from_output``, else the argument.
+        at: the result where ``activation.from_output``, else the argument; of no use to
+            "none".
     """
     name, a, b = activation
     if name == "none":

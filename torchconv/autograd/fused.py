@@ -46,19 +46,16 @@ class _Fused(Rule):
         self, needs: Needs, tensors: Tensors, args: Any, output: Any
     ) -> Tensors:
         _, activation = _split(args)
-        if activation.name == "none":
-            return *self.plain.save(needs[:3], tensors[:3], output), None, None, None
-        if activation.from_output:
-            return *self.plain.save(needs[:3], tensors[:3], output), None, None, output
-        return *tensors, None
+        if not activation.from_output:
+            return *tensors, None
+        kept = None if activation.name == "none" else output
+        return *self.plain.save(needs[:3], tensors[:3], output), None, None, kept
 
     def _through(self, grad: Tensor, saved: Tensors, args: Any) -> Tensor:
         conv, activation = _split(args)
         first, weight, bias, residual, output = saved
-        if activation.name == "none":
-            return grad
         if activation.from_output:
-            return through_activation(grad, given(output), activation)
+            return through_activation(grad, output, activation)
         at = self.plain.call(first, weight, bias, conv)
         at = at if residual is None else at + residual
         return through_activation(grad, at, activation)
