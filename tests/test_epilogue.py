@@ -172,7 +172,7 @@ def test_every_activation_by_every_algorithm(
 
 
 def test_cuda_kernels(kernel_device: str) -> None:
-    """The pass after a kernel, of every activation and dtype, aligned or not."""
+    """Every activation and dtype, by the algorithm that "auto" takes."""
     for _, _, canonical in ACTIVATIONS:
         for dtype in FLOATS:
             x, w = normal((2, 4, 5, 7), dtype, 0), normal((3, 4, 3, 3), dtype, 1)
