@@ -69,6 +69,18 @@ def conv_output_size(
     return (size + low + high - effective_kernel(kernel, dilation)) // stride + 1
 
 
+def conv_output_sizes(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[int, ...]:
+    """The same along every dimension; padding is low, high of the first, then of the next."""
+    windows = zip(sizes, kernel, stride, padding[::2], padding[1::2], dilation)
+    return tuple([conv_output_size(*window) for window in windows])
+
+
 def conv_transpose_output_size(
     size: int,
     kernel: int,

@@ -13,7 +13,7 @@ from ._conv_args import (
     DIRECT,
     ConvPlan,
     Spec,
-    conv_output_size,
+    conv_output_sizes,
     conv_plan,
     conv_transpose_plan,
 )
@@ -53,17 +53,7 @@ def fused_plan(
     plan = conv_plan(name, nd, x, w, b, *rest)
     stride, padding, dilation = plan.args[:3]
     spatial = x.size[1 if plan.unbatched else 2 :]
-    out = [
-        conv_output_size(
-            s,
-            w.size[d + 2],
-            stride[d],
-            padding[2 * d],
-            padding[2 * d + 1],
-            dilation[d],
-        )
-        for d, s in enumerate(spatial)
-    ]
+    out = conv_output_sizes(spatial, w.size[2:], stride, padding, dilation)
     batch = () if plan.unbatched else x.size[:1]
     return _with_epilogue(name, plan, x, residual, (*batch, w.size[0], *out), chosen)
 

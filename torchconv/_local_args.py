@@ -7,7 +7,6 @@ As in _conv_args.py. The weight has the tile's dimensions in front: (*tile, K, C
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from ._args import shape_text
@@ -19,21 +18,12 @@ from ._conv_args import (
     WIDENED,
     ConvPlan,
     Spec,
-    conv_output_size,
+    conv_output_sizes,
     conv_plan,
 )
 
 # Besides _conv_args's: one kernel for all positions, an ordinary convolution.
 UNTILED = -1
-
-
-def _out_size(x: Spec, plan: ConvPlan, kernel: Sequence[int]) -> list[int]:
-    stride, pads, dilation = plan.args[:3]
-    spatial = x.size[-len(kernel) :]
-    return [
-        conv_output_size(s, k, stride[d], pads[2 * d], pads[2 * d + 1], dilation[d])
-        for d, (s, k) in enumerate(zip(spatial, kernel))
-    ]
 
 
 def tiled_conv_plan(
@@ -93,8 +83,8 @@ def tiled_conv_plan(
         AUTO,
     )
     if local:
-        out = _out_size(x, plan, kernel.size[2:])
-        if list(tile) != out:
+        out = conv_output_sizes(x.size[-nd:], kernel.size[2:], *plan.args[:3])
+        if tuple(tile) != out:
             raise RuntimeError(
                 f"{name}(): given input of size {shape_text(x.size)}, expected one "
                 f"kernel for each of the {shape_text(out)} output positions, but got "

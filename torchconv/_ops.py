@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import _extension
-from ._conv_args import conv_output_size
+from ._conv_args import conv_output_sizes
 from ._fold_args import block_counts
 from ._layout import memory_format
 from ._pool_args import pool_output_size
@@ -104,17 +104,7 @@ def _fake_conv_forward(
     channels_last: bool,
     algorithm: str,
 ) -> Tensor:
-    out = [
-        conv_output_size(
-            s,
-            weight.shape[d + 2],
-            stride[d],
-            padding[2 * d],
-            padding[2 * d + 1],
-            dilation[d],
-        )
-        for d, s in enumerate(x.shape[2:])
-    ]
+    out = conv_output_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return _empty(x, (x.shape[0], weight.shape[0], *out), channels_last)
 
 
@@ -134,24 +124,15 @@ def _fake_conv_input_grad(
     return _empty(grad, input_size, channels_last)
 
 
+# With an epilogue: args are those of the pass, then the activation, a, b.
 def _fake_conv_forward_fused(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    padding_mode: str,
-    channels_last: bool,
-    algorithm: str,
-    activation: str,
-    a: float,
-    b: float,
+    *args: Any,
 ) -> Tensor:
-    options = (stride, padding, dilation, groups, padding_mode, channels_last)
-    return _fake_conv_forward(x, weight, bias, *options, algorithm)
+    return _fake_conv_forward(x, weight, bias, *args[:-3])
 
 
 def _fake_conv_input_grad_fused(
@@ -159,19 +140,9 @@ def _fake_conv_input_grad_fused(
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
-    input_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    padding_mode: str,
-    channels_last: bool,
-    algorithm: str,
-    activation: str,
-    a: float,
-    b: float,
+    *args: Any,
 ) -> Tensor:
-    return _empty(grad, input_size, channels_last)
+    return _fake_conv_input_grad(grad, weight, bias, *args[:-3])
 
 
 def _fake_conv_weight_grad(

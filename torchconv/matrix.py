@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._args import shape_text
 from ._config import AUTO
-from ._conv_args import Spec, conv_output_size, conv_plan
+from ._conv_args import Spec, conv_output_sizes, conv_plan
 
 __all__ = ["conv_matrix", "matrix_picture"]
 
@@ -111,10 +111,7 @@ def _entries(
     stride, pads, dilation, groups, mode = args[:5]
     filters, per_group, *kernel = weight.shape
     nd, device = len(kernel), weight.device
-    out = [
-        conv_output_size(n, k, s, pads[2 * d], pads[2 * d + 1], r)
-        for d, (n, k, s, r) in enumerate(zip(size[1:], kernel, stride, dilation))
-    ]
+    out = conv_output_sizes(size[1:], kernel, stride, pads, dilation)
 
     def along(n: int, place: int, dims: int) -> Tensor:
         """0 ... n - 1 along one of so many dimensions."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +17,10 @@ from .._conv_args import (
     EMPTY_CHANNELS,
     LIFTED,
     WIDENED,
-    conv_output_size,
+    conv_output_sizes,
 )
 from .._fused_args import FusedPlan
+from ._common import describe
 
 
 class Ways(NamedTuple):
@@ -29,15 +30,37 @@ class Ways(NamedTuple):
     plain: Callable[..., Tensor]
 
 
+FORWARD = Ways(autograd.conv_forward_fused, autograd.conv_forward)
+TRANSPOSED = Ways(autograd.conv_input_grad_fused, autograd.conv_input_grad)
+
+
+def appended(x: Tensor, extra: Sequence[int]) -> Tensor:
+    """x with so many zeros at the end of each spatial dimension."""
+    return _pad(x, [p for zeros in reversed(extra) for p in (0, zeros)])
+
+
 def fused(
     ways: Ways,
-    plan: FusedPlan,
+    planned: Callable[..., FusedPlan],
+    name: str,
+    nd: int,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
+    *options: Any,
 ) -> Tensor:
-    """activation(convolution + residual)."""
+    """activation(convolution + residual); options are those of ``planned`` after its
+    tensors, the activation first."""
+    plan = planned(
+        name,
+        nd,
+        describe(name, "input", input),
+        describe(name, "weight", weight),
+        None if bias is None else describe(name, "bias", bias),
+        None if residual is None else describe(name, "residual", residual),
+        *options,
+    )
     conv, activation = plan.conv, plan.activation
     if plan.expand is not None:
         residual = residual.expand(plan.expand)  # type: ignore[union-attr]
@@ -46,7 +69,7 @@ def fused(
         x = input.unsqueeze(0)
         residual = None if residual is None else residual.unsqueeze(0)
     if conv.extra:
-        x = _pad(x, [p for extra in reversed(conv.extra) for p in (0, extra)])
+        x = appended(x, conv.extra)
     if not plan.fused:
         y = indirect(ways.plain, conv.route, x, weight, bias, conv.args)
         y = activate(y if residual is None else y + residual, activation)
@@ -67,24 +90,12 @@ def _recorded(*tensors: Tensor | None) -> bool:
     ) or autograd.transforms_active()
 
 
-# One run of a real convolution, (x, weight, bias, args), with everything batched; lift
-# turns the arguments of a 1-d problem into those of the 2-d problem with one row.
+# One run of a real convolution, (x, weight, bias, args), with everything batched.
 Run = Callable[..., Tensor]
 
 
-def _forward(x: Tensor, w: Tensor, b: Tensor | None, args: Any) -> Tensor:
-    return autograd.conv_forward(x, w, b, args)
-
-
-def _transposed(x: Tensor, w: Tensor, b: Tensor | None, args: Any) -> Tensor:
-    return autograd.conv_input_grad(x, w, b, args)
-
-
-FORWARD = Ways(autograd.conv_forward_fused, _forward)
-TRANSPOSED = Ways(autograd.conv_input_grad_fused, _transposed)
-
-
 def lift(args: Any) -> Any:
+    """The arguments of a 1-d problem as those of the 2-d problem with one row."""
     *size, stride, padding, dilation, groups, mode, _, algorithm = args
     size = [(*s[:2], 1, *s[2:]) for s in size]
     lifted = ((1, *stride), (0, 0, *padding), (1, *dilation))
@@ -109,18 +120,8 @@ def indirect(
     assert route == EMPTY_CHANNELS
     # torch answers a convolution over no channels with no channels. The sums are over
     # nothing and connect the result with both arguments.
-    stride, padding, dilation = args[:3]
-    out = [
-        conv_output_size(
-            size,
-            w.shape[w.dim() - x.dim() + 2 + d],  # a tiled weight's tile is in front
-            stride[d],
-            padding[2 * d],
-            padding[2 * d + 1],
-            dilation[d],
-        )
-        for d, size in enumerate(x.shape[2:])
-    ]
+    kernel = w.shape[w.dim() - x.dim() + 2 :]  # a tiled weight's tile is in front
+    out = conv_output_sizes(x.shape[2:], kernel, *args[:3])
     return x.new_zeros((x.shape[0], 0, *out)) + x.sum() + w.sum()
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad as _pad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from .. import _prepared, autograd
@@ -24,23 +23,25 @@ from .._conv_args import (
 )
 from .._fused_args import FusedPlan, fused_plan, fused_transpose_plan
 from ._common import autocast_conv, cached, describe
-from ._conv_routes import FORWARD, TRANSPOSED, fused, indirect
+from ._conv_routes import FORWARD, TRANSPOSED, appended, fused, indirect
 
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
 Ints = int | Sequence[int]
 
 
-def _prepare(pass_name: str) -> Callable[..., ConvPlan]:
-    """Prepares the plans that run as one pass on the CPU."""
+def _prepared_args(
+    pass_name: str, plan: ConvPlan, x: Spec, w: Spec, args: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    """An operator's arguments, prepared where the plan runs as one pass on the CPU."""
+    if plan.route != DIRECT or plan.extra or x.device.type != "cpu":
+        return args
+    size, stride = batched(x, plan.unbatched)
+    return _prepared.prepare(pass_name, size, stride, w.size, w.stride, x.dtype, args)
 
+
+def _prepare(pass_name: str) -> Callable[..., ConvPlan]:
     def prepare(plan: ConvPlan, x: Spec, w: Spec, _bias: Spec | None) -> ConvPlan:
-        if plan.route != DIRECT or plan.extra or x.device.type != "cpu":
-            return plan
-        size, stride = batched(x, plan.unbatched)
-        args = _prepared.prepare(
-            pass_name, size, stride, w.size, w.stride, x.dtype, plan.args
-        )
-        return plan._replace(args=args)
+        return plan._replace(args=_prepared_args(pass_name, plan, x, w, plan.args))
 
     return prepare
 
@@ -55,12 +56,9 @@ def _prepare_fused(pass_name: str) -> Callable[..., FusedPlan]:
     def prepare(
         plan: FusedPlan, x: Spec, w: Spec, _bias: Spec | None, _residual: Spec | None
     ) -> FusedPlan:
-        if not plan.fused or plan.conv.extra or x.device.type != "cpu":
+        if not plan.fused:
             return plan
-        size, stride = batched(x, plan.conv.unbatched)
-        args = _prepared.prepare(
-            pass_name, size, stride, w.size, w.stride, x.dtype, plan.args
-        )
+        args = _prepared_args(pass_name, plan.conv, x, w, plan.args)
         return plan._replace(args=args)
 
     return prepare
@@ -115,13 +113,15 @@ def _conv(
     if flip or channel_map is not None:
         weight = _changed(name, nd, weight, flip, channel_map)
     if activation is not None or residual is not None:
-        epilogue = _fused_plan(
+        return fused(
+            FORWARD,
+            _fused_plan,
             name,
             nd,
-            describe(name, "input", input),
-            describe(name, "weight", weight),
-            None if bias is None else describe(name, "bias", bias),
-            None if residual is None else describe(name, "residual", residual),
+            input,
+            weight,
+            bias,
+            residual,
             activation,
             stride,
             padding,
@@ -130,7 +130,6 @@ def _conv(
             padding_mode,
             operator_algorithm(algorithm, input.is_cuda),
         )
-        return fused(FORWARD, epilogue, input, weight, bias, residual)
     plan = _conv_plan(
         name,
         nd,
@@ -210,13 +209,15 @@ def _conv_transpose(
     if flip:
         weight = _changed(name, nd, weight, True, None)
     if activation is not None or residual is not None:
-        epilogue = _fused_transpose_plan(
+        return fused(
+            TRANSPOSED,
+            _fused_transpose_plan,
             name,
             nd,
-            describe(name, "input", input),
-            describe(name, "weight", weight),
-            None if bias is None else describe(name, "bias", bias),
-            None if residual is None else describe(name, "residual", residual),
+            input,
+            weight,
+            bias,
+            residual,
             activation,
             stride,
             padding,
@@ -225,7 +226,6 @@ def _conv_transpose(
             groups,
             operator_algorithm(algorithm, input.is_cuda),
         )
-        return fused(TRANSPOSED, epilogue, input, weight, bias, residual)
     plan = _conv_transpose_plan(
         name,
         nd,
@@ -241,7 +241,7 @@ def _conv_transpose(
     )
     x = input.unsqueeze(0) if plan.unbatched else input
     if plan.extra:
-        x = _pad(x, [p for extra in reversed(plan.extra) for p in (0, extra)])
+        x = appended(x, plan.extra)
     if plan.route == DIRECT:
         y = autograd.conv_input_grad(x, weight, bias, plan.args)
     else:
@@ -534,3 +534,7 @@ def conv_transpose3d(
         activation,
         residual,
     )
+
+
+# By the number of spatial dimensions.
+CONV: dict[int, Any] = {1: conv1d, 2: conv2d, 3: conv3d}

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from .conv import conv1d, conv2d, conv3d
+from .conv import CONV
 
-_CONV = {1: conv1d, 2: conv2d, 3: conv3d}
 _MODES = ("full", "same", "valid")
 
 
@@ -63,7 +62,7 @@ def _convolve(
         raise ValueError(
             f"{name}(): mode must be one of {_MODES}, but got mode={mode!r}"
         )
-    if dims not in _CONV:
+    if dims not in CONV:
         raise ValueError(f"{name}(): dims must be 1, 2 or 3, but got dims={dims!r}")
     for label, t in (("u", u), ("w", w)):
         if t.dim() < dims or 0 in t.shape[t.dim() - dims :]:
@@ -99,7 +98,7 @@ def _one_kernel_each(
 ) -> Tensor:
     """Batches as samples of one channel if there is a single kernel, else as channels of
     one sample, each a group of its own."""
-    conv = _CONV[dims]
+    conv = CONV[dims]
     kernel = w.shape[-dims:]
     batch = torch.broadcast_shapes(u.shape[:-dims], w.shape[:-dims])
     if math.prod(w.shape[:-dims]) == 1:

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as TF
 
 from .._activation import ACTIVATIONS
-from .avg_pooling import avg_pool1d, avg_pool2d, avg_pool3d
-from .conv import Ints, Padding, conv1d, conv2d, conv3d
-from .max_pooling import max_pool1d, max_pool2d, max_pool3d
+from .avg_pooling import AVG_POOL
+from .conv import CONV, Ints, Padding
+from .max_pooling import MAX_POOL
 
 Detector = str | Callable[[Tensor], Tensor] | None
 
@@ -32,17 +32,8 @@ DETECTORS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": TF.gelu,
     "silu": TF.silu,
 }
-POOLS = ("max", "avg")
-
-_CONV: dict[int, Any] = {1: conv1d, 2: conv2d, 3: conv3d}
-_POOL: dict[tuple[str, int], Any] = {
-    ("max", 1): max_pool1d,
-    ("max", 2): max_pool2d,
-    ("max", 3): max_pool3d,
-    ("avg", 1): avg_pool1d,
-    ("avg", 2): avg_pool2d,
-    ("avg", 3): avg_pool3d,
-}
+_POOL = {"max": MAX_POOL, "avg": AVG_POOL}
+POOLS = tuple(_POOL)
 
 
 def check_stages(name: str, detector: Any, pool: Any) -> None:
@@ -72,13 +63,14 @@ def _conv_layer(
     options: dict[str, Any],
 ) -> Tensor:
     check_stages(name, detector, pool)
-    increasing = pool == "max" and isinstance(detector, str) and detector in _INCREASING
-    if not increasing and isinstance(detector, str) and detector in ACTIVATIONS:
-        y = _CONV[nd](*conv, activation=detector, **options)
+    named = detector if isinstance(detector, str) else None
+    pooled_first = pool == "max" and named in _INCREASING
+    if named in ACTIVATIONS and not pooled_first:
+        y = CONV[nd](*conv, activation=named, **options)
         return _pooled(y, nd, pool, pool_size, pool_stride)
-    y = _CONV[nd](*conv, **options)
+    y = CONV[nd](*conv, **options)
     detect = DETECTORS[detector] if isinstance(detector, str) else detector
-    if increasing:
+    if pooled_first:
         # Detector and maximum change places: fewer values are left to detect. Values are
         # the same. So are gradients: where a detector makes ties of different values it
         # has no slope (relu of negatives), but for ties by rounding (sigmoid of large
@@ -92,7 +84,7 @@ def _conv_layer(
 def _pooled(
     y: Tensor, nd: int, pool: str | None, size: Ints, stride: Ints | None
 ) -> Tensor:
-    return y if pool is None else _POOL[pool, nd](y, size, stride)
+    return y if pool is None else _POOL[pool][nd](y, size, stride)
 
 
 def conv_layer2d(

@@ -14,13 +14,11 @@ from .._conv_args import DIRECT
 from .._local_args import UNTILED, tiled_conv_plan
 from ._common import autocast_conv, cached, describe
 from ._conv_routes import indirect
-from .conv import Ints, Padding, conv1d, conv2d, conv3d
+from .conv import CONV, Ints, Padding
 
 _tiled_conv_plan = cached(tiled_conv_plan, 2, 4)
 
 _autocast_on = torch._C._is_any_autocast_enabled
-
-_CONV = {1: conv1d, 2: conv2d, 3: conv3d}
 
 
 def _forward(x: Tensor, w: Tensor, b: Tensor | None, args: Any) -> Tensor:
@@ -72,7 +70,7 @@ def _tiled_conv(
         local,
     )
     if plan.route == UNTILED:
-        return _CONV[nd](
+        return CONV[nd](
             input,
             weight[(0,) * nd],
             None if bias is None else bias[(0,) * nd],

@@ -14,11 +14,9 @@ from torch import Tensor
 from .._args import COMPLEX, FLOATING, check_dtype
 from ._windows import windows_of
 from .avg_pooling import AVG_POOL
-from .conv import conv1d, conv2d, conv3d
+from .conv import CONV
 
 Ints = int | Sequence[int]
-
-_CONV: dict[int, Any] = {1: conv1d, 2: conv2d, 3: conv3d}
 
 
 def _masked_avg_pool(
@@ -121,7 +119,7 @@ def _blur_pool(
     low = (filter_size - 1) // 2
     pads = [(low, filter_size - 1 - low)] * nd
     weight = kernel.expand(channels, 1, *kernel.shape)
-    return _CONV[nd](
+    return CONV[nd](
         x, weight, None, stride, pads, 1, channels, padding_mode=padding_mode
     )
 

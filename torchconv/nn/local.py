@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .. import functional as F
-from .._conv_args import canonical_pads, conv_output_size
+from .._conv_args import canonical_pads, conv_output_sizes
 from ._conv_base import Padding, PaddingMode, Size
 from ._tiled_base import TiledBase, per_dimension
 
@@ -37,10 +37,7 @@ class _LocallyConnected(TiledBase):
         steps = per_dimension("stride", stride, nd)
         spread = per_dimension("dilation", dilation, nd)
         pads = canonical_pads(type(self).__name__, padding, nd, kernel, steps, spread)
-        output_size = tuple(
-            conv_output_size(n, k, s, pads[2 * d], pads[2 * d + 1], r)
-            for d, (n, k, s, r) in enumerate(zip(size, kernel, steps, spread))
-        )
+        output_size = conv_output_sizes(size, kernel, steps, pads, spread)
         if any(n < 1 for n in output_size):
             raise ValueError(
                 f"kernel_size={kernel} with dilation={spread} is larger than the padded "
