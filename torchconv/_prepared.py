@@ -126,11 +126,13 @@ def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
 
     def call(first: Tensor, second: Tensor, *rest: Any) -> Tensor:
         args = rest[-1]
+        bias = rest[0] if len(rest) > 1 else None
+        residual = rest[1] if len(rest) > 2 else None
         # Subclasses and modes are to see the operator itself.
         if (
             type(first) in ORDINARY
             and type(second) in _WEIGHTS
-            and (len(rest) < 3 or rest[1] is None or type(rest[1]) in ORDINARY)
+            and (residual is None or type(residual) in ORDINARY)
             and not dispatch_modes()
         ):
             if type(args) is not Args and first.is_cpu:
@@ -148,8 +150,6 @@ def eager(pass_name: str, op: Any) -> Callable[..., Tensor]:
             if type(args) is Args:
                 if type(second) is FrozenWeight:
                     args = _packed(pass_name, first, second, args)
-                # (bias,) with a weight, and (bias, residual) with an epilogue
-                bias, residual = (*rest[:-1], None, None)[:2]
                 return _run_prepared(first, second, bias, residual, args.id)
         with BelowAutograd():
             return run(first, second, *rest[:-1], *args)

@@ -26,6 +26,7 @@ from torch.nn import Module, Parameter
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from ._bound import dispatch_modes
 from ._prepared import FrozenWeight
 from .autograd import transforms_active
 from .nn._conv_base import ConvBase, ConvTransposeBase
@@ -36,7 +37,6 @@ AnyModule = TypeVar("AnyModule", bound=Module)
 
 _is_compiling = torch.compiler.is_compiling
 _is_tracing = torch._C._is_tracing
-_dispatch_modes = torch._C._len_torch_dispatch_stack
 
 # What a frozen layer runs instead; a layer that replaced one computes its own.
 _COMPUTED_BY = {
@@ -163,7 +163,7 @@ class _Frozen(Module):
         # save the weight where the input's gradient is wanted, get an ordinary tensor.
         if not (
             _is_compiling()
-            or _dispatch_modes()
+            or dispatch_modes()
             or _is_tracing()
             or transforms_active()
             or getattr(input, "requires_grad", False)

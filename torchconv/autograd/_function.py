@@ -24,13 +24,14 @@ from torch._functorch import autograd_function
 from torch.autograd import Function, forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
+from .._bound import BelowAutograd
+
 # Keeps the registrations below alive.
 _library = torch.library.Library("torchconv", "IMPL")
 
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 _is_tracing = torch._C._is_tracing
-_BelowAutograd = torch._C._AutoDispatchBelowAutograd
 _any_requires_grad = torch._C._any_requires_grad
 _allow_single_level = autograd_function.enable_single_level_autograd_function  # type: ignore[attr-defined]
 _after_autograd = torch._C._after_autograd_keyset
@@ -158,7 +159,7 @@ def differentiable(
     everything = (True,) * n
 
     def run_below(*inputs: Any) -> Result:
-        with _BelowAutograd():
+        with BelowAutograd():
             return run(*inputs[:n], *inputs[n])
 
     compute = run_below if eager is None else eager(op)
