@@ -187,8 +187,10 @@ class InPlace {
     }
     const Finish finish(c.dtype, t_.epilogue, dest);
     const int64_t bands = ceil_div(p_.size[1], kBandRows);
-    // Even: rows of input_grad come in pairs.
-    const int64_t rows = round_up(ceil_div(p_.size[1], bands), 2);
+    // Whole tiles of input_grad of stride 2, which are up to two pairs of rows
+    // high: one that reached into the next band would write there without the
+    // epilogue, perhaps after that band has applied it.
+    const int64_t rows = round_up(ceil_div(p_.size[1], bands), 4);
     const int64_t items = c.batch * c.out_channels * p_.size[0] * bands;
     const int64_t grain =
         1 + static_cast<int64_t>(kGrainWork * items / (conv_flops(c) / 2 + 1));

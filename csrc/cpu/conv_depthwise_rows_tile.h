@@ -135,7 +135,8 @@ void set_masks(RowsProblem<A>& p, bool inside) {
   for (int64_t v = 0; v < p.vectors; ++v) {
     p.own.push_back(lane_mask<A>(0, p.lanes(v)));
   }
-  p.whole[0] = ceil_div(p.low[2], L * p.stride);
+  // Below 0 where padding is wider than the kernel (input_grad).
+  p.whole[0] = std::max<int64_t>(0, ceil_div(p.low[2], L * p.stride));
   p.whole[1] = std::min(
       p.size[2] / L,
       floor_div(p.source_size[2] + p.low[2] - p.kernel2 + 1, L * p.stride));
