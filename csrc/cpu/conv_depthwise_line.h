@@ -4,6 +4,9 @@
 // A shifted vector straddles two cache lines and costs two loads. As long as
 // kernels are longer than a vector, each is used twice: what is tap t of vector v
 // is tap t + L of the vector before.
+//
+// Masks are shifted from bits of many lanes: a table of them, with an entry for
+// every tap and vector, would take longer to fill than a channel to multiply.
 
 namespace torchconv {
 namespace cpu {
@@ -11,6 +14,15 @@ namespace TC_ISA {
 namespace {
 
 #if defined(TC_AVX512)
+
+// Which of the 64 elements of a source row from `at` on exist, as bits.
+template <typename A>
+inline uint64_t seen_from(const RowsProblem<A>& p, int64_t at) {
+  const int64_t first = std::max<int64_t>(0, -at);
+  const int64_t last = std::min<int64_t>(64, p.source_size[2] - at);
+  return first >= last ? 0
+                       : ~uint64_t{0} >> (64 - last) & ~uint64_t{0} << first;
+}
 
 // Vectors v .. v + V - 1 of a row. Edge: some of what they read may lie outside.
 template <typename A, int V, bool Edge>
@@ -30,36 +42,43 @@ void line_tile(
   for (int j = 0; j < V; ++j) {
     acc[j] = broadcast(bias);
   }
-  const LaneMask<A>* mask = p.masks.data() + v; // [tap][vector]
-  // What tap t of vector v + j sees.
-  const auto get = [&](int64_t t, int j) __attribute__((always_inline)) {
+  uint64_t seen[V] = {}; // from tap t0 of vector v + j on: 3 L lanes at most
+  // What tap t0 + t of vector v + j sees.
+  const auto get = [&](int64_t t0, int64_t t, int j) __attribute__((
+                       always_inline)) {
+    const A* at = x + t0 + t + j * L;
     if constexpr (Edge) {
-      return held<A>(load_where<A>(x + t + j * L, mask[t * p.vectors + j]));
+      return held<A>(load_where<A>(at, static_cast<LaneMask<A>>(seen[j] >> t)));
     } else {
-      return held<A>(load(x + t + j * L));
+      return held<A>(load(at));
     }
   };
   for (int64_t t0 = 0; t0 < taps; t0 += 2 * L) {
+    if constexpr (Edge) {
+      for (int j = 0; j < V; ++j) {
+        seen[j] = seen_from(p, column + t0 + j * L);
+      }
+    }
     const int64_t first = std::min<int64_t>(L, taps - t0);
     const int64_t both = std::min<int64_t>(L, taps - t0 - L);
     int64_t t = 0;
     for (; t < both; ++t) {
       const A* w = weight + (t0 + t) * step;
       const Vec<A> low = broadcast(w[0]), high = broadcast(w[L * step]);
-      acc[0] += low * get(t0 + t, 0);
+      acc[0] += low * get(t0, t, 0);
 #pragma GCC unroll 16
       for (int j = 1; j < V; ++j) {
-        const Vec<A> in = get(t0 + t, j);
+        const Vec<A> in = get(t0, t, j);
         acc[j - 1] += high * in;
         acc[j] += low * in;
       }
-      acc[V - 1] += high * get(t0 + t + L, V - 1);
+      acc[V - 1] += high * get(t0, t + L, V - 1);
     }
     for (; t < first; ++t) {
       const Vec<A> low = broadcast(weight[(t0 + t) * step]);
 #pragma GCC unroll 16
       for (int j = 0; j < V; ++j) {
-        acc[j] += low * get(t0 + t, j);
+        acc[j] += low * get(t0, t, j);
       }
     }
   }
@@ -136,19 +155,21 @@ void line_grad(
       }
     } else {
       // Lanes without a result read nothing: x may hold an infinity there.
-      const LaneMask<A>* mask = p.masks.data() + t * p.vectors + v;
+      const uint64_t seen = seen_from(p, column);
       const bool own = v < p.vectors;
+      const LaneMask<A> here = own ? p.own[v] : LaneMask<A>(0);
+      const LaneMask<A> past = v > 0 ? p.own[v - 1] : LaneMask<A>(0);
       if (own) {
-        g = load_where<A>(gradient + v * L, p.own[v]);
+        g = load_where<A>(gradient + v * L, here);
       }
 #pragma GCC unroll 16
       for (int i = 0; i < T; ++i) {
         if (own) {
-          acc[0][i] += g * load_where<A>(x + i, mask[i * p.vectors]);
+          acc[0][i] += g * load_where<A>(x + i, LaneMask<A>(seen >> i) & here);
         }
         if (Two && v > 0) {
           acc[1][i] +=
-              before * load_where<A>(x + i, mask[(i + L) * p.vectors - 1]);
+              before * load_where<A>(x + i, LaneMask<A>(seen >> i) & past);
         }
       }
     }

@@ -98,7 +98,7 @@ inline LaneMask<A> lane_mask(int64_t first, int64_t last) {
 // A pass as a correlation of planes: `result` gathers from `source`.
 template <typename A>
 struct RowsProblem {
-  int64_t planes, kernel0, kernel2; // results; taps (kernel1 is a template's)
+  int64_t kernel0, kernel2; // taps (kernel1 is a template's)
   int64_t source_size[3], size[3]; // of source and result
   int64_t stride0, dilation0, stride; // stride: of rows and columns
   int64_t low[3]; // source coordinate of position 0 and tap 0, negated
@@ -107,7 +107,8 @@ struct RowsProblem {
   int64_t vectors; // of a row of results; of pairs of them (spread_tile)
   int64_t shifts; // of gy against pairs of results
   int64_t whole[2]; // from .. to - 1: those that need no mask for any tap
-  std::vector<LaneMask<A>> masks; // [tap of a row][vector of the source]
+  // [tap of a row][vector of the source]; empty for lines.
+  std::vector<LaneMask<A>> masks;
   std::vector<LaneMask<A>> own; // [vector]: lanes that hold results
 
   int lanes(int64_t v) const {
@@ -122,8 +123,10 @@ void set_masks(RowsProblem<A>& p, bool inside) {
   constexpr int64_t L = kLanes<A>;
   p.vectors = ceil_div(p.size[2], L);
   p.own.reserve(p.vectors);
-  p.masks.reserve(p.kernel2 * p.vectors * p.stride);
-  for (int64_t t = 0; t < p.kernel2; ++t) {
+  const int64_t taps =
+      p.kernel2 > kShortTaps ? 0 : p.kernel2; // lines need none
+  p.masks.reserve(taps * p.vectors * p.stride);
+  for (int64_t t = 0; t < taps; ++t) {
     for (int64_t v = 0; v < p.vectors * p.stride; ++v) {
       const int64_t at = v * L + t - p.low[2];
       const int64_t last = p.source_size[2] - at;
