@@ -17,6 +17,7 @@
 
 #ifndef TC_ISA
 #define TC_SELF "cpu/conv_depthwise_rows.cpp"
+#define TC_WIDE_ONLY // see worth_in_place (conv_depthwise_strip.cpp)
 #include "cpu/foreach_isa.h"
 
 namespace torchconv {
