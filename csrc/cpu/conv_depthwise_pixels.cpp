@@ -1,6 +1,7 @@
 // Depthwise convolution of channels_last tensors without a strip: pixels are
 // read where they lie, channels in the lanes. Taps that only see the padding are
-// left out of the sums, and so are their multiply-adds.
+// left out of the sums, and so are their multiply-adds, but for columns of
+// input_grad of stride 2, which are zeros there.
 //
 // input_grad of stride 1 is forward with the kernel turned around. Where the
 // channels are no multiple of the lanes the last unit overlaps the one before.

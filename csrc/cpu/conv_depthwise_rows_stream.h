@@ -13,16 +13,6 @@ namespace {
 
 #if defined(TC_AVX512)
 
-// Lanes N .. N + L - 1 of low and high, one after the other.
-template <int N, typename A>
-inline Vec<A> shifted(Vec<A> low, Vec<A> high) {
-  if constexpr (sizeof(A) == 4) {
-    return (Vec<A>)_mm512_alignr_epi32((__m512i)high, (__m512i)low, N);
-  } else {
-    return (Vec<A>)_mm512_alignr_epi64((__m512i)high, (__m512i)low, N);
-  }
-}
-
 // What the three taps of a kernel row see of a source row: V vectors each. x is
 // where the first tap of vector v reads, mask that of vector v of tap 0.
 template <typename A, int S, int V>

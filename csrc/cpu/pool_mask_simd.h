@@ -60,28 +60,6 @@ inline void store_lanes(S* p, const Vec<acc_t<S>>& v, unsigned mask) {
   }
 }
 
-// Zero where the mask is not.
-template <typename A>
-inline Vec<A> keep_lanes(const Vec<A>& v, unsigned mask) {
-  if constexpr (sizeof(A) == 4) {
-    return (Vec<A>)_mm512_maskz_mov_ps(static_cast<__mmask16>(mask), (__m512)v);
-  } else {
-    return (Vec<A>)_mm512_maskz_mov_pd(static_cast<__mmask8>(mask), (__m512d)v);
-  }
-}
-
-// Lanes By, By + 1, ... of a and b one after the other.
-template <int By, typename A>
-inline Vec<A> shifted(const Vec<A>& a, const Vec<A>& b) {
-  if constexpr (By == 0) {
-    return a;
-  } else if constexpr (sizeof(A) == 4) {
-    return (Vec<A>)_mm512_alignr_epi32((__m512i)b, (__m512i)a, By);
-  } else {
-    return (Vec<A>)_mm512_alignr_epi64((__m512i)b, (__m512i)a, By);
-  }
-}
-
 // Lanes where one of both is NaN.
 template <typename A>
 inline unsigned lanes_with_nan(const Vec<A>& a, const Vec<A>& b) {

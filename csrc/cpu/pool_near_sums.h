@@ -150,7 +150,6 @@ bool near_sums(const WindowSum& w) {
 
 template <typename Src, typename Sink>
 void run_near_sums(const WindowSum& w, const Src& src, const Sink& sink) {
-  using S = typename Src::Storage;
   using Op = NearSum<Src, Sink>;
   const bool spread = w.pattern == WindowPattern::spread;
   constexpr int64_t kRun = 8192; // elements

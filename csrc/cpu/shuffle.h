@@ -39,6 +39,20 @@ inline Vec<A> every_other(Vec<A> a, Vec<A> b) {
   return every_other<First, A>(a, b, std::make_index_sequence<kLanes<A>>{});
 }
 
+#if defined(TC_AVX512)
+// Lanes By, By + 1, ... of a and b one after the other.
+template <int By, typename A>
+inline Vec<A> shifted(Vec<A> a, Vec<A> b) {
+  if constexpr (By == 0) {
+    return a;
+  } else if constexpr (sizeof(A) == 4) {
+    return (Vec<A>)_mm512_alignr_epi32((__m512i)b, (__m512i)a, By);
+  } else {
+    return (Vec<A>)_mm512_alignr_epi64((__m512i)b, (__m512i)a, By);
+  }
+}
+#endif
+
 // a and b in turns: lanes a0 b0 a1 b1 ... of their first or second half.
 template <int Half, typename A, size_t... I>
 inline Vec<A> interleave(Vec<A> a, Vec<A> b, std::index_sequence<I...>) {
