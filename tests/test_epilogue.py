@@ -389,6 +389,23 @@ def test_threads_change_nothing() -> None:
         assert len(results) != 2 or torch.equal(*results)
 
 
+def test_bands_of_rows_end_with_their_tiles() -> None:
+    """Rows of one plane on several threads, two pairs of them in a tile."""
+    x, w = torch.randn(1, 1, 57, 1000), torch.randn(1, 1, 3, 3)
+    for height in (113, 114):  # bands of 38 rows where tiles do not matter
+        options: dict[str, Any] = {
+            "stride": 2,
+            "padding": 1,
+            "output_padding": (height - 113, 1),
+            "algorithm": "depthwise",
+        }
+        expected = F.conv_transpose2d(x, w, **options).relu()
+        for count in (1, 2, 3):
+            with threads(count):
+                found = F.conv_transpose2d(x, w, **options, activation="relu")
+            assert torch.equal(found, expected)
+
+
 def test_errors() -> None:
     x, w = torch.randn(1, 2, 5), torch.randn(3, 2, 3)
     wrong: list[tuple[type[Exception], str, dict[str, Any]]] = [

@@ -320,7 +320,7 @@ class InPlace {
   void add_plane(const A* x, const A* gy, int64_t z, A* sums) const {
     constexpr int L = kLanes<A>;
     // As many sums as registers hold beside four rows of gy.
-    constexpr int kMost = kRegisters == 32 ? (K1 == 1       ? 8
+    constexpr int kMost = kRegisters == 32 ? (K1 == 1       ? kShortTaps
                                                   : K1 == 3 ? 5
                                                   : K1 == 5 ? 5
                                                             : 3)
