@@ -168,24 +168,27 @@ def revert(model: AnyModule) -> AnyModule:
 
     Raises:
         TypeError: model is not a torch.nn.Module.
-        RuntimeError: a layer that convert() took over was given an activation since,
-            which torch.nn's has no room for.
+        RuntimeError: a layer that convert() took over was given an activation or flip
+            since, which torch.nn's has no room for.
     """
     for name, module in _named_modules(model):
-        activation = getattr(module, "activation", None)
-        if _state(module)[0] is LayerState.CONVERTED and activation is not None:
-            raise RuntimeError(
-                f"{name or 'the model'} has activation={activation!r}, which a layer of "
-                "torch.nn would not compute; set it to None first"
-            )
+        if _MARK not in vars(module):  # a frozen layer has it too
+            continue
+        for option, default in (("activation", None), ("flip", False)):
+            value = getattr(module, option, default)
+            if value != default:
+                raise RuntimeError(
+                    f"{name or 'the model'} has {option}={value!r}, which a layer of "
+                    f"torch.nn would not compute; set it to {default} first"
+                )
     unfreeze(model)
     for _, module in _named_modules(model):
         if _state(module)[0] is LayerState.CONVERTED:
             _change_class(module, _TO_TORCH)
             delattr(module, _MARK)
             # Chosen for the converted layer; torch.nn's has no such choice.
-            vars(module).pop("algorithm", None)
-            vars(module).pop("activation", None)
+            for option in ("algorithm", "activation", "flip"):
+                vars(module).pop(option, None)
     return model
 
 
