@@ -11,6 +11,7 @@ from ._activation import NONE, Activation, canonical_activation
 from ._args import FLOATING, shape_text
 from ._conv_args import (
     DIRECT,
+    EMPTY_CHANNELS,
     ConvPlan,
     Spec,
     conv_output_sizes,
@@ -55,7 +56,8 @@ def fused_plan(
     spatial = x.size[1 if plan.unbatched else 2 :]
     out = conv_output_sizes(spatial, w.size[2:], stride, padding, dilation)
     batch = () if plan.unbatched else x.size[:1]
-    return _with_epilogue(name, plan, x, residual, (*batch, w.size[0], *out), chosen)
+    channels = 0 if plan.route == EMPTY_CHANNELS else w.size[0]
+    return _with_epilogue(name, plan, x, residual, (*batch, channels, *out), chosen)
 
 
 def fused_transpose_plan(
