@@ -24,6 +24,7 @@ from torch import Tensor
 
 import torchconv
 from torchconv import functional as F
+from torchconv import nn
 
 # As users write them, torch's function, and the operators' arguments.
 Epilogue = tuple[Any, Callable[[Tensor], Tensor], tuple[str, float, float]]
@@ -470,3 +471,26 @@ def test_revert_does_not_lose_an_activation_or_flip() -> None:
         torchconv.revert(model)
     model[0].flip = False
     assert type(torchconv.revert(model)[0]) is torch.nn.Conv2d
+
+
+@pytest.mark.parametrize("nd", [1, 2, 3])
+def test_every_kind_of_layer_takes_an_activation(nd: int) -> None:
+    x = torch.randn(2, 4, *[5] * nd)
+    names = ("Conv", "ConvTranspose", "LazyConv", "LazyConvTranspose")
+    layers = [
+        getattr(nn, f"{name}{nd}d")(4, 6, 3, activation="relu") for name in names[:2]
+    ]
+    layers += [
+        getattr(nn, f"{name}{nd}d")(6, 3, activation="relu") for name in names[2:]
+    ]
+    layers.append(getattr(nn, f"DepthwiseConv{nd}d")(4, 3, activation="relu"))
+    layers.append(getattr(nn, f"SeparableConv{nd}d")(4, 6, 3, activation="relu"))
+    for layer in layers:
+        y = layer(x)  # a lazy layer is an ordinary one from here on
+        last = getattr(layer, "pointwise", layer)
+        last.activation = None
+        assert torch.equal(y, layer(x).relu()), layer
+        assert (y == 0).any()
+    for name in ("LazyConv", "DepthwiseConv"):
+        with pytest.raises(ValueError, match="activation"):
+            getattr(nn, f"{name}{nd}d")(4, 3, activation="softplus")

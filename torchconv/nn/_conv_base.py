@@ -81,13 +81,18 @@ class ConvBase(torch.nn.modules.conv._ConvNd):
         super().__init__(*args, **kwargs)
         if not known:
             self.padding = canonical
+        self._keep(algorithm, flip, activation)
+        if channel_map is not None:
+            self._connect(channel_map)
+
+    def _keep(
+        self, algorithm: str | None, flip: bool, activation: ActivationLike
+    ) -> None:
         self.algorithm = algorithm
         if flip:
             self.flip = True
         if activation is not None:
             self.activation = activation
-        if channel_map is not None:
-            self._connect(channel_map)
 
     def _connect(self, channel_map: Any) -> None:
         """Keeps the connection table: a buffer, which is no part of the state_dict."""

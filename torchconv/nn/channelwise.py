@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._activation import ActivationLike
 from ._conv_base import Padding, PaddingMode, Size
 from .conv import Conv1d, Conv2d, Conv3d
 
@@ -36,6 +37,7 @@ class DepthwiseConv1d(Conv1d):
         multiplier: int = 1,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__(
             channels,
@@ -51,6 +53,7 @@ class DepthwiseConv1d(Conv1d):
             dtype,
             algorithm=algorithm,
             flip=flip,
+            activation=activation,
         )
 
 
@@ -78,6 +81,7 @@ class DepthwiseConv2d(Conv2d):
         multiplier: int = 1,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__(
             channels,
@@ -93,6 +97,7 @@ class DepthwiseConv2d(Conv2d):
             dtype,
             algorithm=algorithm,
             flip=flip,
+            activation=activation,
         )
 
 
@@ -114,6 +119,7 @@ class DepthwiseConv3d(Conv3d):
         multiplier: int = 1,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__(
             channels,
@@ -129,6 +135,7 @@ class DepthwiseConv3d(Conv3d):
             dtype,
             algorithm=algorithm,
             flip=flip,
+            activation=activation,
         )
 
 
@@ -150,6 +157,7 @@ class SeparableConv1d(torch.nn.Module):
         *,
         multiplier: int = 1,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__()
         self.depthwise = DepthwiseConv1d(
@@ -172,6 +180,7 @@ class SeparableConv1d(torch.nn.Module):
             bias=bias,
             device=device,
             dtype=dtype,
+            activation=activation,
         )
 
     def forward(self, input: Tensor) -> Tensor:
@@ -187,6 +196,7 @@ class SeparableConv2d(torch.nn.Module):
     Args:
         bias: of the pointwise convolution; the depthwise one has none.
         multiplier: outputs of each channel in between.
+        activation: of the pointwise convolution; see Conv2d.
 
     The two layers are the attributes `depthwise` and `pointwise`.
     """
@@ -206,6 +216,7 @@ class SeparableConv2d(torch.nn.Module):
         *,
         multiplier: int = 1,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__()
         self.depthwise = DepthwiseConv2d(
@@ -228,6 +239,7 @@ class SeparableConv2d(torch.nn.Module):
             bias=bias,
             device=device,
             dtype=dtype,
+            activation=activation,
         )
 
     def forward(self, input: Tensor) -> Tensor:
@@ -252,6 +264,7 @@ class SeparableConv3d(torch.nn.Module):
         *,
         multiplier: int = 1,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
         super().__init__()
         self.depthwise = DepthwiseConv3d(
@@ -274,6 +287,7 @@ class SeparableConv3d(torch.nn.Module):
             bias=bias,
             device=device,
             dtype=dtype,
+            activation=activation,
         )
 
     def forward(self, input: Tensor) -> Tensor:

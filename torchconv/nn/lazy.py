@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from .._activation import ActivationLike, canonical_activation
 from ._conv_base import Padding, PaddingMode, Size
 from .conv import (
     Conv1d,
@@ -48,7 +49,9 @@ class LazyConv1d(torch.nn.LazyConv1d, Conv1d):  # type: ignore[misc]
         *,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
+        canonical_activation(type(self).__name__, activation)
         super().__init__(
             out_channels,
             kernel_size,  # type: ignore[arg-type]
@@ -61,9 +64,7 @@ class LazyConv1d(torch.nn.LazyConv1d, Conv1d):  # type: ignore[misc]
             device,
             dtype,
         )
-        self.algorithm = algorithm
-        if flip:
-            self.flip = True
+        self._keep(algorithm, flip, activation)
 
 
 class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
@@ -86,7 +87,9 @@ class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
         *,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
+        canonical_activation(type(self).__name__, activation)
         super().__init__(
             out_channels,
             kernel_size,  # type: ignore[arg-type]
@@ -99,9 +102,7 @@ class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
             device,
             dtype,
         )
-        self.algorithm = algorithm
-        if flip:
-            self.flip = True
+        self._keep(algorithm, flip, activation)
 
 
 class LazyConv3d(torch.nn.LazyConv3d, Conv3d):  # type: ignore[misc]
@@ -124,7 +125,9 @@ class LazyConv3d(torch.nn.LazyConv3d, Conv3d):  # type: ignore[misc]
         *,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
+        canonical_activation(type(self).__name__, activation)
         super().__init__(
             out_channels,
             kernel_size,  # type: ignore[arg-type]
@@ -137,9 +140,7 @@ class LazyConv3d(torch.nn.LazyConv3d, Conv3d):  # type: ignore[misc]
             device,
             dtype,
         )
-        self.algorithm = algorithm
-        if flip:
-            self.flip = True
+        self._keep(algorithm, flip, activation)
 
 
 class LazyConvTranspose1d(  # type: ignore[misc]
@@ -165,7 +166,9 @@ class LazyConvTranspose1d(  # type: ignore[misc]
         *,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
+        canonical_activation(type(self).__name__, activation)
         super().__init__(
             out_channels,
             kernel_size,  # type: ignore[arg-type]
@@ -179,9 +182,7 @@ class LazyConvTranspose1d(  # type: ignore[misc]
             device,
             dtype,
         )
-        self.algorithm = algorithm
-        if flip:
-            self.flip = True
+        self._keep(algorithm, flip, activation)
 
 
 class LazyConvTranspose2d(  # type: ignore[misc]
@@ -207,7 +208,9 @@ class LazyConvTranspose2d(  # type: ignore[misc]
         *,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
+        canonical_activation(type(self).__name__, activation)
         super().__init__(
             out_channels,
             kernel_size,  # type: ignore[arg-type]
@@ -221,9 +224,7 @@ class LazyConvTranspose2d(  # type: ignore[misc]
             device,
             dtype,
         )
-        self.algorithm = algorithm
-        if flip:
-            self.flip = True
+        self._keep(algorithm, flip, activation)
 
 
 class LazyConvTranspose3d(  # type: ignore[misc]
@@ -249,7 +250,9 @@ class LazyConvTranspose3d(  # type: ignore[misc]
         *,
         algorithm: str | None = None,
         flip: bool = False,
+        activation: ActivationLike = None,
     ) -> None:
+        canonical_activation(type(self).__name__, activation)
         super().__init__(
             out_channels,
             kernel_size,  # type: ignore[arg-type]
@@ -263,6 +266,4 @@ class LazyConvTranspose3d(  # type: ignore[misc]
             device,
             dtype,
         )
-        self.algorithm = algorithm
-        if flip:
-            self.flip = True
+        self._keep(algorithm, flip, activation)
