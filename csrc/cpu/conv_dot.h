@@ -77,10 +77,8 @@ struct DotJob {
             std::max<int64_t>(1, (run[1].count + threads - 1) / threads));
       }
     }
+    set_blocks(v, run, threads, block, blocks);
     strip = in_place ? 0 : elements();
-    for (int d = 0; d < 3; ++d) {
-      blocks[d] = (run[d].count + block[d] - 1) / block[d];
-    }
     const int64_t all = cells();
     chunks = threads == 1 || all >= 2 * threads
         ? 1

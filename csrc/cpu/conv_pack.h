@@ -480,6 +480,37 @@ void pack_all_panels(
       });
 }
 
+// A run in blocks: their sizes, at most `block`, and numbers. With several threads
+// and few blocks, those of one dimension are made nearly equal, and as many for
+// each thread: of seven for two threads one would take four.
+inline void set_blocks(
+    const GatherView& v,
+    const AxisRun (&run)[3],
+    int threads,
+    int64_t (&block)[3],
+    int64_t (&blocks)[3]) {
+  for (int d = 0; d < 3; ++d) {
+    blocks[d] = (run[d].count + block[d] - 1) / block[d];
+  }
+  const int64_t cells =
+      v.p.batch * v.p.groups * blocks[0] * blocks[1] * blocks[2];
+  if (threads == 1 || cells >= 8 * threads) {
+    return;
+  }
+  const int d = blocks[1] > 1 ? 1 : 2;
+  const int64_t others = blocks[d] == 0 ? 0 : cells / blocks[d];
+  int64_t n = blocks[d];
+  const int64_t most = std::min(2 * n, run[d].count);
+  if (n <= 1) {
+    return;
+  }
+  while (others * n > threads && others * n % threads != 0 && n < most) {
+    ++n;
+  }
+  block[d] = (run[d].count + n - 1) / n;
+  blocks[d] = (run[d].count + block[d] - 1) / block[d];
+}
+
 // Tasks for one thread at least, when all of them are `work` multiply-adds: a
 // thread is worth waking for some 20 microseconds.
 inline int64_t task_grain(int64_t tasks, double work) {

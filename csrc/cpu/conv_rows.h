@@ -47,7 +47,6 @@ struct RowsJob {
           StripAxis(run[d], 0, run[d].count).inside(v.src_size[d]);
     }
     if (in_place) {
-      strip = 0;
       block[2] = std::min<int64_t>(block[2], 512);
     } else {
       while (block_strip() * (int64_t)sizeof(A) > kStripBytes &&
@@ -67,11 +66,9 @@ struct RowsJob {
             block[1],
             std::max<int64_t>(1, (run[1].count + threads - 1) / threads));
       }
-      strip = block_strip();
     }
-    for (int d = 0; d < 3; ++d) {
-      blocks[d] = (run[d].count + block[d] - 1) / block[d];
-    }
+    set_blocks(v, run, threads, block, blocks);
+    strip = in_place ? 0 : block_strip();
     const int64_t cells = std::max<int64_t>(
         1, v.p.batch * v.p.groups * blocks[0] * blocks[1] * blocks[2]);
     chunks = cells >= 2 * threads || threads == 1

@@ -62,7 +62,6 @@ struct StripJob {
       // Only the destination and the tiles' reach into L1 bound a block.
       block[1] = std::min(run[1].count, std::max<int64_t>(1, 512 / block[2]));
       block[2] = std::min<int64_t>(run[2].count, 512);
-      strip = 0;
     } else {
       while (block_strip() * (int64_t)sizeof(A) > kStripBytes &&
              block[2] > kMaxTileRows) {
@@ -84,11 +83,9 @@ struct StripJob {
             block[1],
             std::max<int64_t>(1, (run[1].count + threads - 1) / threads));
       }
-      strip = block_strip();
     }
-    for (int d = 0; d < 3; ++d) {
-      blocks[d] = (run[d].count + block[d] - 1) / block[d];
-    }
+    set_blocks(v, run, threads, block, blocks);
+    strip = in_place ? 0 : block_strip();
     cut = whole != nullptr ? whole->cut : ColumnCut<A>(v.lanes, block[2]);
     // With few pixels the weights are most of the bytes: then a thread packs
     // the columns it is about to use into its L2 instead of all of them going

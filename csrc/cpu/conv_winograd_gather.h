@@ -99,6 +99,20 @@ struct WinogradJob {
     }
     block = std::min(tiles, block / grid.unit * grid.unit);
     wide = static_cast<int>(std::min<int64_t>(wide, vectors));
+    if (source_first) {
+      // Blocks of lanes are the tasks.
+      while (wide > 1 && (vectors + wide - 1) / wide < threads) {
+        wide /= 2;
+      }
+    } else if (threads > 1) {
+      // As many blocks for each thread, where that makes them little smaller.
+      const int64_t all = (tiles + block - 1) / block;
+      const int64_t even = (all + threads - 1) / threads * threads;
+      if (all > threads && even <= all + all / 2) {
+        block = (tiles + even - 1) / even;
+        block = (block + grid.unit - 1) / grid.unit * grid.unit;
+      }
+    }
     blocks = (tiles + block - 1) / block;
     own_weights = side > 1 && blocks == 1;
     lane_blocks = (vectors + wide - 1) / wide;

@@ -106,11 +106,16 @@ struct WinogradWeightGrad {
     t.sum = scratch.take<A>(blocks > 1 ? 0 : sum_size());
     return t;
   }
+  // Where there are groups for all threads, each has some to itself, and waits
+  // for no other.
+  int64_t teams(int threads) const {
+    return p.groups >= threads ? threads : 1;
+  }
   int64_t workspace(int threads) const {
     Scratch shared(nullptr), thread(nullptr);
     take_shared(shared);
     take_thread(thread);
-    return shared.used() + threads * thread.used();
+    return teams(threads) * shared.used() + threads * thread.used();
   }
 
   int block_vectors(int64_t k) const {
@@ -261,90 +266,125 @@ struct WinogradWeightGrad {
   }
 
   void operator()(const S* x, const S* y, S* w, void* workspace) const {
-    Scratch scratch(workspace);
-    const Shared shared = take_shared(scratch);
-    char* const threads = scratch.take<char>(0);
-    Scratch size(nullptr);
-    take_thread(size);
-    const int64_t thread_bytes = size.used();
+    Scratch shared(nullptr), thread(nullptr);
+    take_shared(shared);
+    take_thread(thread);
+    char* const space = static_cast<char*>(workspace);
+    const int64_t teams = this->teams(pool_threads());
+    char* const threads = space + teams * shared.used();
     const auto mine = [&] {
-      Scratch piece(threads + thread_pool().thread_index() * thread_bytes);
+      Scratch piece(threads + thread_pool().thread_index() * thread.used());
       return take_thread(piece);
     };
-    for (int64_t i = 0; i < block; ++i) {
-      shared.v_off[i] = i * columns;
+    const double work =
+        1.0 * p.groups * grid.tiles * grid.points * columns * vectors * L;
+    const auto shared_of = [&](int64_t team) {
+      Scratch piece(space + team * shared.used());
+      const Shared s = take_shared(piece);
+      for (int64_t i = 0; i < block; ++i) {
+        s.v_off[i] = i * columns;
+      }
+      return s;
+    };
+    const auto some = [&](int64_t team, int64_t begin, int64_t end) {
+      const Shared s = shared_of(team);
+      for (int64_t g = begin; g < end; ++g) {
+        group(g, x, y, w, s, teams > 1, mine);
+      }
+    };
+    if (teams == 1) {
+      some(0, 0, p.groups);
+      return;
     }
+    parallel_for(
+        p.groups, task_grain(p.groups, work), [&](int64_t begin, int64_t end) {
+          some(thread_pool().thread_index(), begin, end);
+        });
+  }
+
+  // alone: by the calling thread. mine(): what a thread has to itself.
+  template <typename F>
+  __attribute__((noinline)) void group(
+      int64_t g,
+      const S* x,
+      const S* y,
+      S* w,
+      const Shared& shared,
+      bool alone,
+      const F& mine) const {
+    // A parallel loop within another would take every thread for the first.
+    const auto each = [alone](int64_t n, int64_t grain, const auto& f) {
+      alone ? f(0, n) : parallel_for(n, grain, f);
+    };
     const int64_t sources = channel_blocks * grid.pieces;
     const int64_t panels = lane_blocks * grid.pieces;
     const double work = 1.0 * grid.points * columns * vectors * L;
-    for (int64_t g = 0; g < p.groups; ++g) {
-      const S* from = x + g * p.in_group() * p.x.c;
-      const S* grad = y + g * p.out_group() * p.y.c;
-      S* to = w + g * p.out_group() * p.w.n;
-      for (int64_t first = 0; first < grid.tiles; first += block) {
-        const int64_t count = std::min(block, grid.tiles - first);
-        const int64_t transforms = sources + vectors;
-        parallel_for(
-            transforms,
-            task_grain(transforms, 10.0 * grid.points * L * transforms * count),
-            [&](int64_t begin, int64_t end) {
-              const Thread t = mine();
-              for (int64_t i = begin; i < end; ++i) {
-                i < sources
-                    ? transform_x(from, i, first, count, shared, t)
-                    : transform_y(grad, i - sources, first, count, shared, t);
-              }
-            });
-        if (blocks == 1) {
-          parallel_for(
-              panels,
-              task_grain(panels, work * count),
-              [&](int64_t begin, int64_t end) {
-                const Thread t = mine();
-                for (int64_t i = begin; i < end; ++i) {
-                  const int64_t k = i / grid.pieces, piece = i % grid.pieces;
-                  for (int64_t row = 0; row < rows.tiles; ++row) {
-                    accumulate(piece, row, k, count, false, shared, t, t.sum);
-                  }
-                  write(piece, k, t.sum, to);
-                }
-              });
-          continue;
-        }
-        const int64_t tasks = panels * rows.tiles;
-        parallel_for(
-            tasks,
-            task_grain(tasks, work * count),
-            [&](int64_t begin, int64_t end) {
-              const Thread t = mine();
-              for (int64_t i = begin; i < end; ++i) {
-                const int64_t panel = i / rows.tiles;
-                accumulate(
-                    panel % grid.pieces,
-                    i % rows.tiles,
-                    panel / grid.pieces,
-                    count,
-                    first > 0,
-                    shared,
-                    t,
-                    shared.sum + panel * sum_size());
-              }
-            });
-      }
-      if (blocks > 1) {
-        parallel_for(
+    const S* from = x + g * p.in_group() * p.x.c;
+    const S* grad = y + g * p.out_group() * p.y.c;
+    S* to = w + g * p.out_group() * p.w.n;
+    for (int64_t first = 0; first < grid.tiles; first += block) {
+      const int64_t count = std::min(block, grid.tiles - first);
+      const int64_t transforms = sources + vectors;
+      each(
+          transforms,
+          task_grain(transforms, 10.0 * grid.points * L * transforms * count),
+          [&](int64_t begin, int64_t end) __attribute__((noinline)) {
+            const Thread t = mine();
+            for (int64_t i = begin; i < end; ++i) {
+              i < sources
+                  ? transform_x(from, i, first, count, shared, t)
+                  : transform_y(grad, i - sources, first, count, shared, t);
+            }
+          });
+      if (blocks == 1) {
+        each(
             panels,
-            task_grain(panels, 10.0 * panels * sum_size()),
-            [&](int64_t begin, int64_t end) {
+            task_grain(panels, work * count),
+            [&](int64_t begin, int64_t end) __attribute__((noinline)) {
+              const Thread t = mine();
               for (int64_t i = begin; i < end; ++i) {
-                write(
-                    i % grid.pieces,
-                    i / grid.pieces,
-                    shared.sum + i * sum_size(),
-                    to);
+                const int64_t k = i / grid.pieces, piece = i % grid.pieces;
+                for (int64_t row = 0; row < rows.tiles; ++row) {
+                  accumulate(piece, row, k, count, false, shared, t, t.sum);
+                }
+                write(piece, k, t.sum, to);
               }
             });
+        continue;
       }
+      const int64_t tasks = panels * rows.tiles;
+      each(
+          tasks,
+          task_grain(tasks, work * count),
+          [&](int64_t begin, int64_t end) __attribute__((noinline)) {
+            const Thread t = mine();
+            for (int64_t i = begin; i < end; ++i) {
+              const int64_t panel = i / rows.tiles;
+              accumulate(
+                  panel % grid.pieces,
+                  i % rows.tiles,
+                  panel / grid.pieces,
+                  count,
+                  first > 0,
+                  shared,
+                  t,
+                  shared.sum + panel * sum_size());
+            }
+          });
+    }
+    if (blocks > 1) {
+      each(
+          panels,
+          task_grain(panels, 10.0 * panels * sum_size()),
+          [&](int64_t begin, int64_t end) __attribute__((noinline)) {
+            for (int64_t i = begin; i < end; ++i) {
+              write(
+                  i % grid.pieces,
+                  i / grid.pieces,
+                  shared.sum + i * sum_size(),
+                  to);
+            }
+          });
     }
   }
 };
