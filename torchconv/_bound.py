@@ -104,6 +104,8 @@ def eager(op: Any) -> Callable[..., Any]:
             return run(*inputs[:-1], *inputs[-1])
 
     def number(args: Any, first: Tensor) -> int | None:
+        """What args that were not bound to this operator yet are bound to now, if they
+        and the tensor's device allow it."""
         if type(args) is not Bound:
             if not first.is_cpu:
                 return None
@@ -115,11 +117,13 @@ def eager(op: Any) -> Callable[..., Any]:
         known = args.ids.get(name)
         return _bind(name, args) if known is None else known
 
-    # Written out for one and two tensors: a loop takes as long as the rest.
+    # Written out for one, two and three tensors: a loop takes as long as the rest.
 
     def call_one(first: Tensor, args: Any) -> Any:
         if type(first) in ORDINARY and not dispatch_modes():
-            found = number(args, first)
+            found = args.ids.get(name) if type(args) is Bound else None
+            if found is None:
+                found = number(args, first)
             if found is not None:
                 return run_bound(first, *missing, found)
         return below(first, args)
@@ -130,7 +134,9 @@ def eager(op: Any) -> Callable[..., Any]:
             and type(second) in ORDINARY
             and not dispatch_modes()
         ):
-            found = number(args, first)
+            found = args.ids.get(name) if type(args) is Bound else None
+            if found is None:
+                found = number(args, first)
             if found is not None:
                 return run_bound(first, second, *missing, found)
         return below(first, second, args)

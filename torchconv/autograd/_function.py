@@ -123,8 +123,9 @@ def given(value: Any) -> Any:
 
 
 class Recording(NamedTuple):
-    """How an operator of one result is called where a gradient will be wanted, if not by
-    calling it and saving what its rule says. All are functions of (*tensors, args)."""
+    """How an operator of one tensor and one result is called where a gradient will be
+    wanted, if not by calling it and saving what its rule says. All are functions of
+    (tensor, args)."""
 
     compute: Callable[..., tuple[Tensor, Tensor]]
     """Below the autograd keys: the result, and a tensor to save."""
@@ -164,10 +165,15 @@ def differentiable(
 
     compute = run_below if eager is None else eager(op)
 
+    # What rules that save nothing are spared.
+    saves = (type(rule).save, type(rule).save_with) != (Rule.save, Rule.save_with)
+
     def record(ctx: Any, needs: Needs, inputs: Any, output: Result) -> Tensors:
         """Fills ctx for backward and jvp; returns the saved tensors."""
-        saved = rule.save_with(needs, inputs[:n], inputs[n], output)
-        ctx.save_for_backward(*saved)
+        saved: Tensors = ()
+        if saves:
+            saved = rule.save_with(needs, inputs[:n], inputs[n], output)
+            ctx.save_for_backward(*saved)
         ctx.sizes = tuple([None if t is None else t.shape for t in inputs[:n]])
         ctx.args = inputs[n]
         ctx.set_materialize_grads(False)
@@ -196,6 +202,15 @@ def differentiable(
         gradients = eager_rule.backward(needs, saved, ctx.sizes, ctx.args, grad)
         return (*gradients, None)
 
+    # Written out for one tensor and one result, here as below: what small poolings call
+    # takes less than what would be done about other numbers.
+    def eager_backward_one(ctx: Any, grad: Tensor | None) -> Tensors:
+        if grad is None:
+            return None, None
+        saved = ctx.saved_tensors
+        gradients = eager_rule.backward(everything, saved, ctx.sizes, ctx.args, grad)
+        return gradients[0], None
+
     def jvp(ctx: Any, *tangents: Any) -> Any:
         tangent = rule.jvp(ctx.saved_tensors, ctx.args, tangents[:n])
         if not rule.integer_outputs:
@@ -207,11 +222,20 @@ def differentiable(
         record(ctx, ctx.needs_input_grad[:n], inputs, output)
         return output
 
-    def recording_forward(ctx: Any, *inputs: Any) -> Tensor:
-        output, saved = given(recording).compute(*inputs)
+    def eager_forward_one(ctx: Any, x: Tensor, args: Any) -> Result:
+        output = compute(x, args)
+        if saves:
+            ctx.save_for_backward(*rule.save_with(everything, (x,), args, output))
+        ctx.sizes = (x.shape,)
+        ctx.args = args
+        ctx.set_materialize_grads(False)
+        return output
+
+    def recording_forward(ctx: Any, x: Tensor, args: Any) -> Tensor:
+        output, saved = given(recording).compute(x, args)
         ctx.save_for_backward(saved)
-        ctx.sizes = tuple([t.shape for t in inputs[:n]])
-        ctx.args = inputs[n]
+        ctx.sizes = (x.shape,)
+        ctx.args = args
         ctx.set_materialize_grads(False)
         return output
 
@@ -229,16 +253,23 @@ def differentiable(
         return output
 
     name = op._opname
+    one = n == 1 and not rule.integer_outputs
+    forward = eager_forward_one if one else eager_forward
+    backward = eager_backward_one if one else eager_backward
     eager_function: Any = type(
         f"{name}_eager",
         (Function,),
         {
             "forward": staticmethod(
-                eager_forward if recording is None else recording_forward
+                forward if recording is None else recording_forward
             ),
-            "backward": staticmethod(eager_backward),
+            "backward": staticmethod(backward),
+            # torch asks for it in every call; a miss costs half a microsecond.
+            "boxed_grads_call": False,
         },
     )
+    # What a node calls, in the place of torch's function that looks backward up.
+    eager_function._backward_cls.apply = backward
     level: Any = type(
         f"{name}_level",
         (_SingleLevelFunction,),
@@ -266,7 +297,7 @@ def differentiable(
 
     in_graph = operator if recording is None else recording.in_graph
 
-    # Written out for one tensor: taking tuples apart costs as much as the rest.
+    # Written out for one and two tensors: taking tuples apart costs as much as the rest.
     def call_one(x: Tensor, args: Any) -> Result:
         if (
             _is_compiling()
@@ -279,6 +310,18 @@ def differentiable(
             return apply_eager(x, args)
         return compute(x, args)
 
+    def call_two(first: Tensor, second: Tensor, args: Any) -> Result:
+        if (
+            _is_compiling()
+            or _functorch_active()
+            or forward_ad._current_level >= 0
+            or _is_tracing()
+        ):
+            return in_graph(first, second, args)
+        if _is_grad_enabled() and (first.requires_grad or second.requires_grad):
+            return apply_eager(first, second, args)
+        return compute(first, second, args)
+
     def call_any(*inputs: Any) -> Result:
         # Graphs hold the operator, not a Python function.
         if _is_compiling() or transforms_active() or _is_tracing():
@@ -287,7 +330,7 @@ def differentiable(
             return apply_eager(*inputs)
         return compute(*inputs)
 
-    call = call_one if n == 1 else call_any
+    call: Any = {1: call_one, 2: call_two}.get(n, call_any)
 
     call.__name__ = call.__qualname__ = name
     rule.call = call

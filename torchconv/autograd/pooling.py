@@ -49,10 +49,9 @@ class _PoolWithCodes(Rule):
     def backward(
         self, needs: Needs, saved: Tensors, sizes: Any, args: Any, grad: Tensor
     ) -> Tensors:
-        gx = pool_scatter(
-            grad, saved[0], _bound.with_size(args, sizes[0], self.scatter_args)
-        )
-        return (gx, *(None,) * (self.tensors - 1))
+        args = _bound.with_size(args, sizes[0], self.scatter_args)
+        gx = pool_scatter(grad, saved[0], args)
+        return (gx,) if self.tensors == 1 else (gx, *(None,) * (self.tensors - 1))
 
     def jvp(self, saved: Tensors, args: Any, tangents: Tensors) -> Tensor:
         tx = given(tangents[0])
