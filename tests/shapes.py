@@ -310,6 +310,7 @@ OPTIONS = [
     _conv("dw_s3", (1, 8, 10, 11), 8, 3, stride=3, padding=1, groups=8),
     _conv("dw_1d", (2, 7, 21), 7, 5, padding=2, groups=7),
     _conv("dw_3d", (1, 5, 4, 5, 6), 5, (2, 3, 3), padding=(1, 1, 1), groups=5),
+    _conv("dw_planes_padded", (1, 2, 2, 7, 19), 2, (1, 3, 3), padding=1, groups=2),
     _conv("dw_kernel_beyond_input", (1, 4, 2, 3), 4, 7, padding=3, groups=4),
     _conv("dw_stride_beyond_kernel", (1, 4, 9, 11), 4, 2, stride=(3, 4), groups=4),
     _conv("one_channel", (2, 1, 9, 9), 1, 3, padding=1),
