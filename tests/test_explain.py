@@ -87,3 +87,18 @@ def test_errors() -> None:
         torchconv.explain("conv2d", X[:, :7], W)
     with pytest.raises(ValueError, match="unknown algorithm"):
         torchconv.explain("conv2d", X, W, algorithm="none")
+    with pytest.raises(ValueError, match="activation must be one of"):
+        torchconv.explain("conv2d", X, W, activation="none")
+    with pytest.raises(RuntimeError, match="expected residual of the result's size"):
+        torchconv.explain("conv2d", X, W, residual=X)
+    for name in ("conv_layer2d", "convolve"):
+        with pytest.raises(ValueError, match=rf"{name}\(\) calls other functions"):
+            torchconv.explain(name, X, W)
+
+
+def test_an_epilogue_does_not_change_the_plan() -> None:
+    skip = torch.ones(2, 4, 8, 8)
+    plain = torchconv.explain("conv2d", X, W)
+    assert plain.passes == (
+        torchconv.explain("conv2d", X, W, activation="relu", residual=skip).passes
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +18,13 @@ from ._conv_args import (
     LIFTED,
     WIDENED,
     Spec,
-    conv_plan,
-    conv_transpose_plan,
 )
+from ._fused_args import fused_plan, fused_transpose_plan
 from ._layout import memory_format
 from .functional._conv_routes import lift
+
+_CONVOLUTION = re.compile(r"conv(_transpose)?[123]d")
+_COMPOSED = ("conv_layer", "convolve", "correlate")
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def explain(
         pass's FLOPs and bytes. ``print`` it for a table.
 
     Raises:
-        ValueError: no such function; an unknown algorithm; a device without algorithms.
+        ValueError: no such function, or one that only calls others (conv_layer2d,
+            convolve); an unknown algorithm; a device without algorithms.
         RuntimeError: the call itself would raise it; or the compiled part is missing.
 
     Example::
@@ -157,11 +161,16 @@ def explain(
     if name not in functional.__all__:
         known = ", ".join(functional.__all__)
         raise ValueError(f"no function {name!r} to explain; functions: {known}")
+    if name.startswith(_COMPOSED):
+        raise ValueError(
+            f"{name}() calls other functions of torchconv: explain the convolution or "
+            "pooling that it is made of"
+        )
     binary = _extension.binary()
     function = getattr(functional, name)
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
-    if name.startswith("conv"):
+    if _CONVOLUTION.fullmatch(name):
         return _explain_conv(binary, name, bound.arguments, device)
     return _explain_pool(binary, name, function, bound)
 
@@ -210,42 +219,40 @@ def _explain_conv(
 ) -> Explanation:
     nd = int(name[-2])
     transposed = "transpose" in name
-    x, w, b = (None if t is None else _spec(t) for t in list(a.values())[:3])
-    assert x is not None
-    assert w is not None
     kind, words = _device_type(binary, next(iter(a.values())), device)
     # The rules of a device (memory formats, routes) follow the specs.
-    x, w = (t._replace(device=torch.device(kind)) for t in (x, w))
-    b = None if b is None else b._replace(device=torch.device(kind))
+    x, w, b, residual = (
+        None if t is None else _spec(t)._replace(device=torch.device(kind))
+        for t in (*list(a.values())[:3], a["residual"])
+    )
+    assert x is not None
+    assert w is not None
     algorithm = operator_algorithm(a["algorithm"], kind == "cuda")
+    tensors = (x, w, b, residual, a["activation"])
     if transposed:
-        plan = conv_transpose_plan(
+        plan = fused_transpose_plan(
             name,
             nd,
-            x,
-            w,
-            b,
+            *tensors,
             a["stride"],
             a["padding"],
             a["output_padding"],
             a["dilation"],
             a["groups"],
             algorithm,
-        )
+        ).conv
     else:
-        plan = conv_plan(
+        plan = fused_plan(
             name,
             nd,
-            x,
-            w,
-            b,
+            *tensors,
             a["stride"],
             a["padding"],
             a["dilation"],
             a["groups"],
             a["padding_mode"],
             algorithm,
-        )
+        ).conv
     call = _shapes(name, a)
     first = torch.empty_strided(x.size, x.stride, dtype=x.dtype, device="meta")
     weight = torch.empty_strided(w.size, w.stride, dtype=w.dtype, device="meta")
