@@ -72,6 +72,10 @@ double tile_cost(const ConvProblem& p, Pass pass, bool columns) {
   if (columns) {
     copies += 0.5 * product / p.out_group();
   }
+  if (pass == Pass::input_grad && p.in_group() == 1 && can_fold(p, pass)) {
+    copies +=
+        0.7 * p.batch * p.in_channels * p.in_pixels(); // stored one by one
+  }
   return product / (fma_rate(p.dtype) * used) + copies + 300.0 * p.groups;
 }
 

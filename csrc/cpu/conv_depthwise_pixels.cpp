@@ -50,6 +50,7 @@ void run_depthwise_pixels(
 #include "cpu/shuffle.h"
 #include "cpu/conv_depthwise_stage.h"
 #include "cpu/conv_depthwise_pixels_tile.h"
+#include "cpu/conv_depthwise_pixels_parts.h"
 #include "cpu/conv_depthwise_pixels_spread.h"
 #include "cpu/conv_depthwise_pixels_grad.h"
 
@@ -57,6 +58,9 @@ namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
 namespace {
+
+// About as much as the caches hold: beyond it prefetches take up to a third off.
+constexpr double kFarBytes = 16 << 20;
 
 // T: what tiles read and write, S in place, acc_t<S> where planes are staged.
 template <typename S, typename T>
@@ -67,7 +71,10 @@ class Pixels {
  public:
   Pixels(const StripShape& s, const ConvTensors& t) : s_(s), c_(s.p), t_(t) {
     const bool backward = s.pass == Pass::input_grad;
-    spread_ = backward && c_.stride[2] == 2;
+    const bool phases = backward && strided_phases(c_);
+    spread_ = backward && c_.stride[2] == 2 && !phases;
+    const bool turned = backward && !spread_ && !phases;
+    far_ = !s.staged_source && !spread_ && conv_bytes(c_) > kFarBytes;
     for (int d = 0; d < 3; ++d) {
       p_.kernel[d] = c_.kernel[d];
       p_.stride[d] = c_.stride[d];
@@ -75,22 +82,53 @@ class Pixels {
       p_.size[d] = s.dest.size[d];
       p_.source[d] = s.source.stride.s[d];
       p_.result[d] = s.dest.stride.s[d];
-      p_.low[d] = backward && !spread_
+      p_.low[d] = turned || (phases && d == 0)
           ? (c_.kernel[d] - 1) * c_.dilation[d] - c_.low[d]
           : c_.low[d];
     }
     p_.dilation0 = c_.dilation[0];
+    p_.dilation2 = c_.dilation[2];
+    if (phases) {
+      parts_ = lattice_parts(
+          p_,
+          strided_lattices(
+              p_.size[1],
+              p_.source_size[1],
+              p_.low[1],
+              c_.stride[1],
+              c_.kernel[1]),
+          strided_lattices(
+              p_.size[2],
+              p_.source_size[2],
+              p_.low[2],
+              c_.stride[2],
+              c_.kernel[2]));
+    } else if (c_.dilation[1] != 1) {
+      parts_ = lattice_parts(
+          p_,
+          dilated_lattices(
+              p_.size[1], p_.source_size[1], p_.low[1], c_.dilation[1]),
+          {});
+    } else {
+      parts_.push_back({p_, 0, 0, 0});
+    }
     const int64_t rows = c_.kernel[1], columns = c_.kernel[2];
+    const int64_t row_step = phases ? c_.stride[1] : 1;
+    const int64_t step = phases ? c_.stride[2] : 1;
+    // Those of a phase lie together.
+    const int64_t of_phase = c_.taps() / (row_step * step);
     for (int64_t a = 0; a < c_.kernel[0]; ++a) {
       for (int64_t k = 0; k < rows; ++k) {
         for (int64_t t = 0; t < columns; ++t) {
-          place_.push_back((a * columns + t) * rows + k);
+          const int64_t phase = k % row_step * step + t % step;
+          const int64_t tap =
+              (a * (columns / step) + t / step) * (rows / row_step) +
+              k / row_step;
+          place_.push_back(
+              phase * of_phase + (turned || phases ? of_phase - 1 - tap : tap));
           offset_.push_back(a * c_.w.s[0] + k * c_.w.s[1] + t * c_.w.s[2]);
         }
       }
-    }
-    if (backward && !spread_) {
-      std::reverse(place_.begin(), place_.end());
     }
   }
 
@@ -106,7 +144,7 @@ class Pixels {
       return 1 +
           static_cast<int64_t>(kGrainWork * items / (conv_flops(c_) / 2 + 1));
     };
-    const int64_t per_plane = ceil_div(p_.size[1], bands.rows);
+    const int64_t per_plane = ceil_div(parts_[0].p.size[1], bands.rows);
     if (s_.staged_source) {
       const int64_t items = c_.batch * s_.units;
       parallel_for(items, grain(items), [&](int64_t begin, int64_t end) {
@@ -146,7 +184,7 @@ class Pixels {
     const int64_t items = c_.batch * per_plane * p_.size[0] * chunks;
     // Bands finish what they wrote. Not where channels do not fill the last
     // vector, since units share some of them, nor rows that lie spread.
-    const bool apart = c_.groups % L == 0 && !spread_;
+    const bool apart = c_.groups % L == 0 && !spread_ && parts_.size() == 1;
     const Finish finish =
         apart ? Finish(c_.dtype, t_.epilogue, dest) : Finish();
     parallel_for(items, grain(items), [&](int64_t begin, int64_t end) {
@@ -226,7 +264,7 @@ class Pixels {
     if (spread_) {
       return {2, {}, choose_spread()};
     }
-    const Tiles<T> tiles = choose_tiles();
+    const Tiles<T> tiles = choose_tiles(parts_[0].p);
     return {tiles.rows, tiles, {}};
   }
 
@@ -242,10 +280,14 @@ class Pixels {
     }
   }
 
-  Tiles<T> choose_tiles() const {
-    const int64_t width = p_.size[2];
-    const bool twice = p_.stride[2] == 2;
-    switch (p_.kernel[1]) {
+  Tiles<T> choose_tiles(const PixelsProblem& p) const {
+    const int64_t width = p.size[2];
+    const bool twice = p.stride[2] == 2;
+    switch (p.kernel[1]) {
+      case 1: // of phases
+        return tiles_for<T, 1, 1>(width);
+      case 2:
+        return tiles_for<T, 2, 1>(width);
       case 3:
         return twice ? tiles_for<T, 3, 2>(width) : tiles_for<T, 3, 1>(width);
       case 5:
@@ -311,21 +353,41 @@ class Pixels {
       int64_t first,
       int64_t last,
       A* sums) const {
+    for (const PixelsPart& part : parts_) {
+      add_part(
+          bands,
+          part.p,
+          source + part.source,
+          gradient + part.result,
+          first,
+          last,
+          sums);
+    }
+  }
+
+  void add_part(
+      const GradBands<T>& bands,
+      const PixelsProblem& p,
+      const T* source,
+      const T* gradient,
+      int64_t first,
+      int64_t last,
+      A* sums) const {
     const int64_t taps = c_.taps(), of_plane = c_.kernel[1] * c_.kernel[2];
-    const int64_t per_plane = ceil_div(p_.size[1], kGradRows);
-    for (int64_t i = 0; i < per_plane * p_.size[0]; ++i) {
-      const int64_t z = i % p_.size[0], y = i / p_.size[0] * kGradRows;
-      const GradBand<T> band = bands.band[p_.size[1] - y < kGradRows];
+    const int64_t per_plane = ceil_div(p.size[1], kGradRows);
+    for (int64_t i = 0; i < per_plane * p.size[0]; ++i) {
+      const int64_t z = i % p.size[0], y = i / p.size[0] * kGradRows;
+      const GradBand<T> band = bands.band[p.size[1] - y < kGradRows];
       for (int64_t a = 0; a < c_.kernel[0]; ++a) {
-        const int64_t from = z * p_.stride[0] + a * p_.dilation0 - p_.low[0];
-        if (from < 0 || from >= p_.source_size[0]) {
+        const int64_t from = z * p.stride[0] + a * p.dilation0 - p.low[0];
+        if (from < 0 || from >= p.source_size[0]) {
           continue;
         }
         for (int64_t u = first; u < last; ++u) {
           band(
-              p_,
-              source + from * p_.source[0] + place(u),
-              gradient + z * p_.result[0] + place(u),
+              p,
+              source + from * p.source[0] + place(u),
+              gradient + z * p.result[0] + place(u),
               y,
               sums + (u * taps + a * of_plane) * L);
         }
@@ -387,7 +449,7 @@ class Pixels {
     }
   }
 
-  // Rows y .. of plane z, as many as a band has.
+  // Rows y .. of plane z of every part, as many as a band has.
   void gather_band(
       const Bands& bands,
       const T* source,
@@ -399,10 +461,42 @@ class Pixels {
       int64_t y,
       T* result,
       const Finish& finish) const {
+    for (const PixelsPart& part : parts_) {
+      gather_part(
+          bands,
+          part.p,
+          source + part.source,
+          weight + part.weight * L,
+          bias,
+          first_unit,
+          last_unit,
+          z,
+          y,
+          result + part.result,
+          finish);
+    }
+  }
+
+  void gather_part(
+      const Bands& bands,
+      const PixelsProblem& p,
+      const T* source,
+      const A* weight,
+      const A* bias,
+      int64_t first_unit,
+      int64_t last_unit,
+      int64_t z,
+      int64_t y,
+      T* result,
+      const Finish& finish) const {
     const auto run = [&](Tile<T> tile, int64_t row, int64_t x) {
       for (int64_t u = first_unit; u < last_unit; ++u) {
+        if (far_) {
+          fetch_next(bands.tiles, p, source + place(u), z, row, x);
+          fetch_results(bands.tiles, p, result + place(u), row, x);
+        }
         tile(
-            p_,
+            p,
             source + place(u),
             weight + u * c_.taps() * L,
             bias + u * L,
@@ -413,46 +507,47 @@ class Pixels {
       }
     };
     if (spread_) {
-      const int64_t width = ceil_div(p_.size[2], 2);
+      const int64_t width = ceil_div(p.size[2], 2);
       const bool narrow = width < kSpreadPixels;
       const int64_t pixels = narrow ? 1 : kSpreadPixels;
       for (int64_t i = 0; i < width; i += pixels) {
         const int64_t x = std::min(i, width - pixels);
-        const int64_t last = x + (p_.low[2] + 1) / 2 + pixels - 1;
+        const int64_t last = x + (p.low[2] + 1) / 2 + pixels - 1;
         const bool edge =
-            last - pixels + 1 < p_.kernel[2] / 2 || last >= p_.source_size[2];
+            last - pixels + 1 < p.kernel[2] / 2 || last >= p.source_size[2];
         run(narrow ? bands.spread.one : bands.spread.tile[edge], y / 2, x);
       }
       return;
     }
     const Tiles<T>& t = bands.tiles;
     const int64_t y0 = y;
-    const int64_t end = std::min(y + t.rows, p_.size[1]);
+    const int64_t end = std::min(y + t.rows, p.size[1]);
     while (y < end) {
       const int which = end - y >= t.rows ? 0
           : end - y >= 2 && t.rows > 2    ? 1
                                           : 2;
       const int64_t rows = which == 0 ? t.rows : which == 1 ? 2 : 1;
-      const int64_t first = y * p_.stride[1] - p_.low[1];
+      const int64_t first = y * p.stride[1] - p.low[1];
       const bool inside = first >= 0 &&
-          first + (rows - 1) * p_.stride[1] + p_.kernel[1] <= p_.source_size[1];
-      const bool narrow = p_.size[2] < t.pixels;
+          first + (rows - 1) * p.stride[1] + p.kernel[1] <= p.source_size[1];
+      const bool narrow = p.size[2] < t.pixels;
       const int64_t pixels = narrow ? 1 : t.pixels;
-      for (int64_t i = 0; i < p_.size[2]; i += pixels) {
-        const int64_t x = std::min(i, p_.size[2] - pixels);
-        const int64_t column = x * p_.stride[2] - p_.low[2];
+      for (int64_t i = 0; i < p.size[2]; i += pixels) {
+        const int64_t x = std::min(i, p.size[2] - pixels);
+        const int64_t column = x * p.stride[2] - p.low[2];
         const bool edge = !inside || column < 0 ||
-            column + (pixels - 1) * p_.stride[2] + p_.kernel[2] >
-                p_.source_size[2];
+            column + (pixels - 1) * p.stride[2] +
+                    (p.kernel[2] - 1) * p.dilation2 >=
+                p.source_size[2];
         run(t.tile[which][narrow][edge], y, x);
       }
       y += rows;
     }
     for (y = y0; y < end && finish; ++y) {
       finish.block(
-          result + y * p_.result[1] + first_unit * L,
-          p_.size[2],
-          p_.result[2],
+          result + y * p.result[1] + first_unit * L,
+          p.size[2],
+          p.result[2],
           (last_unit - first_unit) * L,
           1);
     }
@@ -462,8 +557,10 @@ class Pixels {
   const ConvProblem& c_;
   const ConvTensors& t_;
   PixelsProblem p_;
-  bool spread_; // input_grad of stride 2
-  // Tap i, as weights lie: where it is packed, [plane][column][row], and where
+  std::vector<PixelsPart> parts_;
+  bool spread_; // input_grad of stride 2 and an odd kernel
+  bool far_; // more than caches hold is read and written
+  // Tap i, as weights lie: where it is packed, [phase][plane][column][row], and where
   // it lies in the weight of a channel.
   std::vector<int64_t> place_, offset_;
 };

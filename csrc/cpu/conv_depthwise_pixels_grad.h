@@ -32,7 +32,8 @@ inline __attribute__((always_inline)) void grad_tile(
   const TilePlace at(p, y, x);
   const uint32_t rows = Edge ? at.rows(p) : 0;
   const uint32_t columns = Edge ? at.columns(p, t0) : 0;
-  const S* line = plane + at.row * p.source[1] + (at.column + t0) * p.source[2];
+  const S* line = plane + at.row * p.source[1] +
+      (at.column + t0 * p.dilation2) * p.source[2];
 #pragma GCC unroll 16
   for (int i = 0; i < (R - 1) * Step + K; ++i, advance(line, p.source[1])) {
     if (Edge && !(rows >> i & 1)) {
@@ -77,7 +78,7 @@ void grad_columns(
       start.row >= 0 && start.row + (R - 1) * Step + K <= p.source_size[1];
   int64_t x = 0;
   for (; x + P <= p.size[2]; x += P) {
-    const int64_t column = x * Step - p.low[2] + t0;
+    const int64_t column = x * Step - p.low[2] + t0 * p.dilation2;
     if (inside && column >= 0 &&
         column + (P - 1) * Step + N <= p.source_size[2]) {
       grad_tile<S, K, N, Step, R, P, false>(p, plane, gradient, y, x, t0, acc);
@@ -103,7 +104,8 @@ void grad_rows(
     acc_t<S>* sums) {
   constexpr int L = kLanes<acc_t<S>>;
   int64_t t = 0;
-  for (; t + T <= p.kernel[2]; t += T) {
+  const int64_t together = T > 1 && p.dilation2 != 1 ? 0 : p.kernel[2];
+  for (; t + T <= together; t += T) {
     grad_columns<S, K, T, Step, R, P>(p, plane, gradient, y, t, sums);
     sums += T * K * L;
   }

@@ -13,7 +13,7 @@ namespace {
 // A pass as a correlation: `result` gathers from `source`; for weight_grad they
 // are gy and x. Strides are in elements.
 struct PixelsProblem {
-  int64_t kernel[3], stride[3], dilation0;
+  int64_t kernel[3], stride[3], dilation0, dilation2;
   int64_t source_size[3], size[3];
   int64_t low[3]; // source coordinate of position 0 and tap 0, negated
   int64_t source[3], result[3];
@@ -38,7 +38,9 @@ struct TilePlace {
   uint32_t rows(const PixelsProblem& p) const {
     return bits(-row, p.source_size[1] - row);
   }
+  // Under tap t of a row of the kernel and those that follow it.
   uint32_t columns(const PixelsProblem& p, int64_t t) const {
+    t *= p.dilation2;
     return bits(-column - t, p.source_size[2] - column - t);
   }
 };
@@ -86,9 +88,9 @@ inline void store_pixels(
   }
 }
 
-// Kernels of K rows, T columns of it at a time, all of their weights in
-// registers: a pixel is loaded once for all the results that use it then. Edge:
-// some rows or columns of the source may lie outside.
+// Kernels of K rows, T columns of it at a time (one, where they are dilated), all
+// of their weights in registers: a pixel is loaded once for all the results that
+// use it then. Edge: some rows or columns of the source may lie outside.
 template <typename S, int K, int T, int Step, int R, int P, bool Edge>
 void block_tile(
     const PixelsProblem& p,
@@ -123,7 +125,7 @@ void block_tile(
         w[i] = held<A>(load(column_weight + (t0 * K + i) * L));
       }
       const uint32_t columns = Edge ? at.columns(p, t0) : 0;
-      const S* line = column + t0 * pixel;
+      const S* line = column + t0 * p.dilation2 * pixel;
 #pragma GCC unroll 16
       for (int i = 0; i < (R - 1) * Step + K; ++i, advance(line, row)) {
         if (Edge && !(rows >> i & 1)) {
@@ -150,7 +152,8 @@ void block_tile(
       }
     };
     int64_t t = 0;
-    for (; t + T <= p.kernel[2]; t += T) {
+    const int64_t together = T > 1 && p.dilation2 != 1 ? 0 : p.kernel[2];
+    for (; t + T <= together; t += T) {
       block(std::integral_constant<int, T>{}, t);
     }
     if constexpr (T > 1) {
@@ -194,8 +197,8 @@ void run_tile(
         continue;
       }
       const A* w = weight + (a * p.kernel[2] + t) * p.kernel[1] * L;
-      const S* line =
-          source + from * p.source[0] + at.row * row + (at.column + t) * pixel;
+      const S* line = source + from * p.source[0] + at.row * row +
+          (at.column + t * p.dilation2) * pixel;
       Vec<A> wr[R];
       // Source row i and results First .. Last.
       const auto multiply =
@@ -308,9 +311,11 @@ constexpr bool kWide = std::is_same_v<S, float> && (K == 3 || Step == 1);
 // usual widths 7, 14, 28, 56 and 112 are multiples.
 template <typename S, int K, int Step>
 Tiles<S> tiles_for(int64_t width) {
-  constexpr int T = K == 3 ? 3 : 2;
+  constexpr int T = K == 3 ? 3 : K == 1 ? 1 : 2;
   if constexpr (kRegisters == 16) {
     return tiles<S, K, 1, Step, 2, K == 7 ? 3 : 4>();
+  } else if constexpr (K < 3) { // as long as their stores take
+    return tiles<S, K, T, Step, 2, 8>();
   } else if (width % 7 == 0 || !kWide<S, K, Step>) {
     return tiles<S, K, T, Step, 2, 7>();
   } else {

@@ -73,7 +73,7 @@ void rows_band(
     }
   }
   if constexpr (K1 == 3) {
-    if (p.kernel2 == 3) {
+    if (p.kernel2 == 3 && p.dilation2 == 1) {
       if (p.kernel0 == 1) {
         stream_band<A, S, false, 4>(
             p, source, weight, bias, z, y0, y1, 0, result);
@@ -134,6 +134,7 @@ class InPlace {
     p_.stride0 = c.stride[0];
     p_.stride = c.stride[2];
     p_.dilation0 = c.dilation[0];
+    p_.dilation2 = c.dilation[2];
     p_.source_plane = from.stride.s[0];
     p_.source_row = from.stride.s[1];
     p_.plane = to.stride.s[0];
@@ -143,12 +144,30 @@ class InPlace {
     } else {
       set_masks(p_, s.pass == Pass::weight_grad && c.stride[2] == 1);
     }
+    parts_.push_back({p_, 0, 0});
+    if (c.kernel[1] > 1 && c.dilation[1] != 1) { // rows that meet
+      parts_.clear();
+      for (const Lattice& l : dilated_lattices(
+               p_.size[1], p_.source_size[1], p_.low[1], c.dilation[1])) {
+        parts_.push_back({p_, l.source * p_.source_row, l.first * p_.row});
+        RowsProblem<A>& p = parts_.back().p;
+        p.source_row *= l.source_step;
+        p.row *= l.step;
+        p.source_size[1] = l.source_size;
+        p.size[1] = l.size;
+        p.low[1] = l.low;
+      }
+    }
   }
 
   void run() {
     switch (s_.p.kernel[1]) {
       case 1:
         return run_kernel<1>();
+      case 2: // input_grad of stride 2 alone
+        return gather<2, 2>();
+      case 4:
+        return gather<4, 2>();
       case 3:
         return run_kernel<3>();
       case 5:
@@ -159,6 +178,12 @@ class InPlace {
   }
 
  private:
+  // All rows, or a lattice of them, and where it begins, in elements.
+  struct Part {
+    RowsProblem<A> p;
+    int64_t source, dest;
+  };
+
   template <int K1>
   void run_kernel() {
     if (s_.pass == Pass::weight_grad) {
@@ -187,11 +212,12 @@ class InPlace {
       return;
     }
     const Finish finish(c.dtype, t_.epilogue, dest);
-    const int64_t bands = ceil_div(p_.size[1], kBandRows);
+    const int64_t most = parts_[0].p.size[1];
+    const int64_t bands = ceil_div(most, kBandRows);
     // Whole tiles of input_grad of stride 2, which are up to two pairs of rows
     // high: one that reached into the next band would write there without the
     // epilogue, perhaps after that band has applied it.
-    const int64_t rows = round_up(ceil_div(p_.size[1], bands), 4);
+    const int64_t rows = round_up(ceil_div(most, bands), 4);
     const int64_t items = c.batch * c.out_channels * p_.size[0] * bands;
     const int64_t grain =
         1 + static_cast<int64_t>(kGrainWork * items / (conv_flops(c) / 2 + 1));
@@ -200,30 +226,42 @@ class InPlace {
       int64_t k = begin / bands / p_.size[0] % c.out_channels;
       int64_t n = begin / bands / p_.size[0] / c.out_channels;
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t y0 = band * rows, y1 = std::min(y0 + rows, p_.size[1]);
-        A* plane =
+        const A* from = source + n * s_.source.stride.n +
+            (s_.dest_group == 1 ? k : k / s_.dest_group) * s_.source.stride.c;
+        A* to =
             dest + n * s_.dest.stride.n + k * s_.dest.stride.c + z * p_.plane;
         const auto band_of = [&](const auto&... of) {
-          if (S == 1 || !backward) {
-            rows_band<A, K1, S>(of...);
+          if constexpr (K1 % 2 != 0) {
+            if (S == 1 || !backward) {
+              return rows_band<A, K1, S>(of...);
+            }
+          }
+          if constexpr (S == 1) {
+            return;
           } else if (p_.low[1] % 2 != 0) {
             spread_band<A, K1, true>(of...);
           } else {
             spread_band<A, K1, false>(of...);
           }
         };
-        band_of(
-            p_,
-            source + n * s_.source.stride.n +
-                (s_.dest_group == 1 ? k : k / s_.dest_group) *
-                    s_.source.stride.c,
-            weight + k * c.w.n,
-            bias == nullptr ? A(0) : bias[k],
-            z,
-            y0,
-            y1,
-            plane);
-        finish.block(plane + y0 * p_.row, y1 - y0, p_.row, p_.size[2], 1);
+        for (const Part& part : parts_) {
+          const RowsProblem<A>& p = part.p;
+          const int64_t y0 = band * rows, y1 = std::min(y0 + rows, p.size[1]);
+          if (y0 >= y1) {
+            continue;
+          }
+          A* plane = to + part.dest;
+          band_of(
+              p,
+              from + part.source,
+              weight + k * c.w.n,
+              bias == nullptr ? A(0) : bias[k],
+              z,
+              y0,
+              y1,
+              plane);
+          finish.block(plane + y0 * p.row, y1 - y0, p.row, p.size[2], 1);
+        }
         if (++band == bands) { // carry: a division would cost more than a row
           band = 0;
           if (++z == p_.size[0]) {
@@ -261,11 +299,14 @@ class InPlace {
             const A* xs = x + n * c.x.n + k / s_.dest_group * c.x.c;
             const A* gs = gy + n * c.y.n + k * c.y.c;
             for (int64_t z = 0; z < p_.size[0]; ++z) {
-              add_plane<K1>(
-                  xs,
-                  gs + z * p_.plane,
-                  z,
-                  sums.data() + (k - first) * taps * L);
+              for (const Part& part : parts_) {
+                add_plane<K1>(
+                    part.p,
+                    xs + part.source,
+                    gs + z * p_.plane + part.dest,
+                    z,
+                    sums.data() + (k - first) * taps * L);
+              }
             }
           }
         }
@@ -317,7 +358,12 @@ class InPlace {
   }
 
   template <int K1>
-  void add_plane(const A* x, const A* gy, int64_t z, A* sums) const {
+  void add_plane(
+      const RowsProblem<A>& p,
+      const A* x,
+      const A* gy,
+      int64_t z,
+      A* sums) const {
     constexpr int L = kLanes<A>;
     // As many sums as registers hold beside four rows of gy.
     constexpr int kMost = kRegisters == 32 ? (K1 == 1       ? kShortTaps
@@ -329,44 +375,49 @@ class InPlace {
                                                             : 1);
 #if defined(TC_AVX512)
     if constexpr (K1 == 1) {
-      if (p_.kernel2 > kShortTaps) {
-        for (int64_t y = 0; y < p_.size[1]; ++y) {
+      if (p.kernel2 > kShortTaps) {
+        for (int64_t y = 0; y < p.size[1]; ++y) {
           line_grads(
-              p_,
-              x + z * p_.source_plane + y * p_.source_row,
-              gy + y * p_.row,
+              p,
+              x + z * p.source_plane + y * p.source_row,
+              gy + y * p.row,
               sums);
         }
         return;
       }
     }
     if constexpr (K1 == 3) {
-      if (p_.kernel2 == 3) {
-        return stream_planes(x, gy, z, sums);
+      if (p.kernel2 == 3 && p.dilation2 == 1) {
+        return stream_planes(p, x, gy, z, sums);
       }
     }
 #endif
-    for (int64_t a = 0; a < p_.kernel0; ++a) {
-      for (int64_t t = 0; t < p_.kernel2;) {
-        A* to = sums + (a * K1 * p_.kernel2 + t) * L;
-        t += grad_taps<K1, kMost>(x, gy, z, a, t, to);
+    for (int64_t a = 0; a < p.kernel0; ++a) {
+      for (int64_t t = 0; t < p.kernel2;) {
+        A* to = sums + (a * K1 * p.kernel2 + t) * L;
+        t += grad_taps<K1, kMost>(p, x, gy, z, a, t, to);
       }
     }
   }
 
 #if defined(TC_AVX512)
-  void stream_planes(const A* x, const A* gy, int64_t z, A* sums) const {
-    for (int64_t a = 0; a < p_.kernel0; ++a) {
-      const int64_t from = z * p_.stride0 + a * p_.dilation0 - p_.low[0];
-      if (from < 0 || from >= p_.source_size[0]) {
+  void stream_planes(
+      const RowsProblem<A>& p,
+      const A* x,
+      const A* gy,
+      int64_t z,
+      A* sums) const {
+    for (int64_t a = 0; a < p.kernel0; ++a) {
+      const int64_t from = z * p.stride0 + a * p.dilation0 - p.low[0];
+      if (from < 0 || from >= p.source_size[0]) {
         continue;
       }
-      const A* plane = x + from * p_.source_plane;
+      const A* plane = x + from * p.source_plane;
       A* to = sums + a * 9 * kLanes<A>;
-      if (p_.stride == 2) {
-        stream_grad<A, 2>(p_, plane, gy, to);
+      if (p.stride == 2) {
+        stream_grad<A, 2>(p, plane, gy, to);
       } else {
-        stream_grad<A, 1>(p_, plane, gy, to);
+        stream_grad<A, 1>(p, plane, gy, to);
       }
     }
   }
@@ -375,18 +426,20 @@ class InPlace {
   // As many taps as are left, up to T; 3, 2 or 1 where fewer are left.
   template <int K1, int T>
   int64_t grad_taps(
+      const RowsProblem<A>& p,
       const A* x,
       const A* gy,
       int64_t z,
       int64_t a,
       int64_t t,
       A* to) const {
-    if (p_.kernel2 - t >= T) {
-      grad_rows<A, K1, T>(p_, x, gy, z, a, t, to);
+    if (p.kernel2 - t >= T) {
+      grad_rows<A, K1, T>(p, x, gy, z, a, t, to);
       return T;
     }
     if constexpr (T > 1) {
-      return grad_taps<K1, (K1 > 1 && T > 4 ? 4 : T - 1)>(x, gy, z, a, t, to);
+      return grad_taps<K1, (K1 > 1 && T > 4 ? 4 : T - 1)>(
+          p, x, gy, z, a, t, to);
     }
     return 1;
   }
@@ -394,6 +447,7 @@ class InPlace {
   const StripShape& s_;
   const ConvTensors& t_;
   RowsProblem<A> p_;
+  std::vector<Part> parts_;
 };
 
 } // namespace

@@ -24,7 +24,7 @@ void grad_rows(
     return;
   }
   Vec<A> acc[T][K1] = {};
-  const A* plane = x + from * p.source_plane + t - p.low[2];
+  const A* plane = x + from * p.source_plane + t * p.dilation2 - p.low[2];
   for (int64_t v = 0; v < p.vectors; ++v) {
     const LaneMask<A>* mask = &p.masks[t * p.vectors + v];
     const bool free = K1 == 1 && v >= p.whole[0] && v < p.whole[1];
@@ -54,7 +54,8 @@ void grad_rows(
 #pragma GCC unroll 8
         for (int j = 0; j < T; ++j) {
           const Vec<A> in = held<A>(
-              free ? load(at + j) : load_where<A>(at + j, mask[j * p.vectors]));
+              free ? load(at + j * p.dilation2)
+                   : load_where<A>(at + j * p.dilation2, mask[j * p.vectors]));
 #pragma GCC unroll 8
           for (int k = 0; k < K1; ++k) {
             // Not by zeros where there is no row: x may hold an infinity.

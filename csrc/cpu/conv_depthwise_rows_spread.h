@@ -25,7 +25,8 @@ void spread_tile(
     int64_t v,
     A* result) {
   constexpr int L = kLanes<A>;
-  constexpr int D = (K1 + 1) / 2; // rows of gy that a position sees
+  // Rows of gy that a position sees.
+  constexpr int D = K1 / 2 + (K1 % 2 != 0 || Odd ? 1 : 0);
   Vec<A> acc[R][2][2][V]; // of even and odd taps: rows, columns
   const Vec<A> b = broadcast(bias);
 #pragma GCC unroll 32

@@ -101,6 +101,7 @@ struct RowsProblem {
   int64_t kernel0, kernel2; // taps (kernel1 is a template's)
   int64_t source_size[3], size[3]; // of source and result
   int64_t stride0, dilation0, stride; // stride: of rows and columns
+  int64_t dilation2; // of columns; 1 unless stride is
   int64_t low[3]; // source coordinate of position 0 and tap 0, negated
   int64_t source_row, source_plane, row, plane; // strides
   int64_t w[3]; // strides of the taps
@@ -128,7 +129,7 @@ void set_masks(RowsProblem<A>& p, bool inside) {
   p.masks.reserve(taps * p.vectors * p.stride);
   for (int64_t t = 0; t < taps; ++t) {
     for (int64_t v = 0; v < p.vectors * p.stride; ++v) {
-      const int64_t at = v * L + t - p.low[2];
+      const int64_t at = v * L + t * p.dilation2 - p.low[2];
       const int64_t last = p.source_size[2] - at;
       p.masks.push_back(
           lane_mask<A>(
@@ -142,7 +143,9 @@ void set_masks(RowsProblem<A>& p, bool inside) {
   p.whole[0] = std::max<int64_t>(0, ceil_div(p.low[2], L * p.stride));
   p.whole[1] = std::min(
       p.size[2] / L,
-      floor_div(p.source_size[2] + p.low[2] - p.kernel2 + 1, L * p.stride));
+      floor_div(
+          p.source_size[2] + p.low[2] - (p.kernel2 - 1) * p.dilation2,
+          L * p.stride));
 }
 
 // The same for pairs of results (conv_depthwise_rows_spread.h).
@@ -194,7 +197,8 @@ void rows_tile(
     const A* x0 = source + from * p.source_plane + first * p.source_row +
         v * S * L - p.low[2];
     const A* w0 = weight + a * p.w[0];
-    for (int64_t t = 0; t < p.kernel2; t += S, x0 += S, w0 += S * p.w[2]) {
+    const int64_t step = S == 1 ? p.dilation2 : S;
+    for (int64_t t = 0; t < p.kernel2; t += S, x0 += step, w0 += S * p.w[2]) {
       const bool pair = S == 2 && t + 1 < p.kernel2;
       Vec<A> w[S][K1];
 #pragma GCC unroll 8

@@ -13,6 +13,7 @@ namespace {
 constexpr int64_t kFirstLevelBytes = 40 << 10;
 constexpr int64_t kSecondLevelBytes = 320 << 10;
 constexpr int64_t kStagedBytes = 512 << 10;
+constexpr int64_t kStagedPhasesBytes = 1 << 20;
 
 int64_t compute_size(DType t) {
   return std::max<int64_t>(4, dtype_size(t));
@@ -108,8 +109,8 @@ bool is_line(const StripShape& s) {
     flat &=
         p.kernel[d] == 1 && p.stride[d] == 1 && p.low[d] == 0 && p.high[d] == 0;
   }
-  return flat && p.stride[2] == 1 && p.out[2] >= 2 * s.lanes &&
-      active_isa() == Isa::avx512;
+  return flat && p.stride[2] == 1 && p.dilation[2] == 1 &&
+      p.out[2] >= 2 * s.lanes && active_isa() == Isa::avx512;
 }
 
 // Whether rows can be read, and are worth reading, where they lie: small
@@ -118,10 +119,12 @@ bool worth_in_place(const StripShape& s) {
   const ConvProblem& p = s.p;
   const bool masks = s.lanes * compute_size(p.dtype) >= 32; // AVX2 has them
   const int64_t stride = p.stride[2];
-  const bool fits = p.kernel[1] <= 7 && p.kernel[1] % 2 == 1 &&
+  const bool pairs = s.pass == Pass::input_grad && stride == 2 &&
+      (p.kernel[1] == 2 || p.kernel[1] == 4);
+  const bool fits = p.kernel[1] <= 7 && (p.kernel[1] % 2 == 1 || pairs) &&
       (p.kernel[2] <= kShortTaps || is_line(s)) &&
-      (p.stride[1] == stride || p.out[1] == 1) && p.dilation[1] == 1 &&
-      p.dilation[2] == 1 &&
+      (p.stride[1] == stride || p.out[1] == 1) &&
+      (stride == 1 || (p.dilation[1] == 1 && p.dilation[2] == 1)) &&
       (stride == 1 ||
        (stride == 2 &&
         (s.pass != Pass::weight_grad ||
@@ -146,21 +149,24 @@ bool worth_in_place(const StripShape& s) {
   return s.dest.size[2] * 2 >= s.lanes || p.taps() < 25;
 }
 
-// Whether tiles of pixels can compute it: zero padding, kernels that are not
-// dilated within the plane. Not compiled for float64 and for short vectors.
+// Whether tiles of pixels can compute it: zero padding, no kernels that are
+// dilated and strided within the plane. Not compiled for float64 and for short
+// vectors.
 bool pixels_fit(const StripShape& s) {
   const ConvProblem& p = s.p;
   const int64_t stride = p.stride[2];
   const bool small = p.kernel[1] % 2 == 1 && p.kernel[1] <= 7;
   const bool pairs =
       small && p.kernel[1] == p.kernel[2] && p.low[1] % 2 == p.low[2] % 2;
-  const bool fits = p.kernel[1] >= 3 && p.dilation[1] == 1 &&
-      p.dilation[2] == 1 && p.stride[1] == stride &&
+  const bool fits = p.kernel[1] >= 3 &&
+      (stride == 1 || (p.dilation[1] == 1 && p.dilation[2] == 1)) &&
+      p.stride[1] == stride &&
       (s.pass == Pass::input_grad
            ? (stride == 1 && p.stride[0] == 1) || (stride == 2 && pairs)
            : small ? stride <= 2
                    : stride == 1 && s.pass == Pass::forward);
-  return fits && s.mode == PaddingMode::zeros && !s.folds &&
+  const bool phases = s.pass == Pass::input_grad && strided_phases(p);
+  return (fits || phases) && s.mode == PaddingMode::zeros && !s.folds &&
       p.in_group() == 1 && p.out_group() == 1 && p.groups >= s.lanes &&
       p.dtype != DType::f64 && active_isa() != Isa::baseline;
 }
@@ -175,11 +181,15 @@ bool pixels_in_place(const StripShape& s) {
 }
 
 // Whether planes of other tensors are worth turning: those that rows fill badly,
-// or have to be converted, or are gone over often.
+// or have to be converted, or are gone over often, or whose phases rows cannot
+// interleave.
 bool pixels_staged(const StripShape& s) {
   const ConvProblem& p = s.p;
   const double bytes = static_cast<double>(pixels(s.source) + pixels(s.dest)) *
       s.lanes * compute_size(p.dtype);
+  if (s.pass == Pass::input_grad && p.stride[2] > 2) {
+    return p.x.c != 1 && p.y.c != 1 && bytes <= kStagedPhasesBytes;
+  }
   return p.x.c != 1 && p.y.c != 1 && bytes <= kStagedBytes &&
       (dtype_size(p.dtype) != compute_size(p.dtype) || p.out[2] * 2 < s.lanes ||
        p.kernel[1] > 7 || (s.pass == Pass::weight_grad && p.kernel[1] >= 5));
@@ -197,6 +207,16 @@ bool worth_staging(const StripShape& s) {
 }
 
 } // namespace
+
+bool strided_phases(const ConvProblem& p) {
+  for (int d = 1; d < 3; ++d) {
+    if (p.kernel[d] % p.stride[d] != 0 || p.dilation[d] != 1) {
+      return false;
+    }
+  }
+  return p.stride[0] == 1 && p.stride[1] > 1 && p.stride[2] > 1 &&
+      p.kernel[1] / p.stride[1] <= 3;
+}
 
 void make_dense(Planes& p, int64_t step) {
   for (int d = 2; d >= 0; --d) {

@@ -45,6 +45,10 @@ struct Planes {
   Strides stride;
 };
 
+// Whether every phase of input_grad of a stride is a kernel of up to 3 rows of its
+// own, as large as those of the others, within the plane.
+bool strided_phases(const ConvProblem& p);
+
 // The strides of planes one after the other, their elements `step` apart.
 void make_dense(Planes& planes, int64_t step);
 
