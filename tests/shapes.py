@@ -621,6 +621,8 @@ COLUMNS = [
     Columns("uneven", (1, 2, 9, 11), (2, 3), (2, 1), (1, 2), (2, 3)),
     Columns("kernel_beyond_input", (1, 2, 2, 2), 4, padding=2),
     Columns("stride_beyond_kernel", (1, 3, 9, 10), 2, stride=4),
+    Columns("patch_padded", (2, 3, 9, 10), 3, padding=1, stride=3),
+    Columns("apart_and_dilated", (1, 3, 10, 13), 2, dilation=2, padding=1, stride=4),
     Columns("one_pixel", (2, 3, 1, 1), 1),
     Columns("dilated", (1, 2, 9, 9), 3, 3, 2),
     Columns("wide_33", (1, 2, 3, 33), 3, padding=1),

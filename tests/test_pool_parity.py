@@ -412,6 +412,38 @@ def test_max_unpool(nd: int, dtype: torch.dtype) -> None:
             assert_same(gx, results[0][2], f"gradient, {size} on {isa}")
 
 
+@pytest.mark.parametrize("channels", [1, 3, 260])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("part", [1, 10])
+def test_planes_that_are_zeroed_piece_by_piece(
+    channels: int, last: bool, part: int
+) -> None:
+    """Indices that leap to and fro in a part of planes of more than 256 kB."""
+    n = 90000 if channels < 9 else 900
+    memory = torch.channels_last if last else torch.contiguous_format
+    index = torch.stack([torch.randperm(n // part)[:64] for _ in range(channels)])
+    index[:, :8] = index[:, :8].sort().values
+    index = index.reshape(1, channels, 8, 8).contiguous(memory_format=memory)
+    x = whole(index.shape, torch.float32).contiguous(memory_format=memory)
+    expected = torch.zeros(1, channels, n).scatter_(2, index.flatten(2), x.flatten(2))
+    size = (30, n // 30)
+    for _ in range(3):  # memory that was used before
+        torch.full((channels, n), torch.nan)
+    for y in (
+        torch.ops.torchconv.max_unpool(x, index, size, last),
+        torch.ops.torchconv.pool_scatter(
+            x, index, (1, channels, *size), (1, 1), (1, 1), (0, 0), (1, 1), last
+        ),
+    ):
+        assert_same(y.flatten(2), expected)
+    for bad in (n, -1):
+        for at in (0, -1):
+            wrong = index.clone(memory_format=torch.preserve_format)
+            wrong[0, -1, at, at] = bad
+            with pytest.raises(RuntimeError, match=f"invalid max index: {bad}"):
+                torch.ops.torchconv.max_unpool(x, wrong, size, last)
+
+
 def test_max_unpool_where_inputs_meet() -> None:
     """The last one in plane order stays."""
     x = torch.arange(1.0, 9.0).reshape(1, 2, 4)

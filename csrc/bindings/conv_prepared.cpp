@@ -4,10 +4,6 @@
 #include <memory>
 #include <utility>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 namespace torchconv {
 namespace {
 
@@ -32,27 +28,6 @@ Strides* result_strides(ConvProblem* p, Pass pass) {
   return pass == Pass::forward   ? &p->y
       : pass == Pass::input_grad ? &p->x
                                  : &p->w;
-}
-
-// Has fresh memory backed by huge pages where they are to be had. malloc gives
-// memory of more than 32 MB back to the system with every free, so that each
-// call takes it page by page anew: copying 42 MB to a fresh tensor takes 21 ms
-// with pages of 4 kB and 8 ms with pages of 2 MB.
-void advise_huge_pages(const Tensor& fresh, int64_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr int64_t kLeast = 4 << 20;
-  constexpr uintptr_t kPage = 4096;
-  if (bytes < kLeast) {
-    return;
-  }
-  const auto begin = reinterpret_cast<uintptr_t>(fresh.mutable_data_ptr());
-  const uintptr_t first = (begin + kPage - 1) / kPage * kPage;
-  const uintptr_t last = (begin + bytes) / kPage * kPage;
-  madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#else
-  (void)fresh;
-  (void)bytes;
-#endif
 }
 
 void check(
@@ -97,11 +72,6 @@ Tensor conv_prepared(
   const bool same_first = take_strides(first, first_strides(&p, c->pass));
   const bool same_second = take_strides(second, second_strides(&p, c->pass));
   const Tensor result = allocate(c->result, c->dtype, c->channels_last);
-  int64_t bytes = dtype_size(p.dtype);
-  for (const int64_t n : c->result) {
-    bytes *= n;
-  }
-  advise_huge_pages(result, bytes);
   void* in[] = {
       const_cast<void*>(first.const_data_ptr()),
       const_cast<void*>(second.const_data_ptr())};

@@ -18,12 +18,11 @@ struct PoolIndexOnCuda : OnCuda {
     cuda::pool_gather(k, x, out, queue());
   }
   // The kernel looks at the indices: the host does not wait for them.
-  bool check_indices(const PoolCodes&, int64_t*) const {
-    return true;
-  }
-  void max_unpool(const PoolCodes& k, const void* x, void* out) const {
+  bool max_unpool(const PoolCodes& k, const void* x, void* out, int64_t*)
+      const {
     const Tensor space = workspace(cuda::unpool_workspace(k));
     cuda::max_unpool(k, x, out, space.mutable_data_ptr(), queue());
+    return true;
   }
 };
 

@@ -17,11 +17,9 @@ struct PoolIndexOnCpu : OnCpu {
   void pool_gather(const PoolCodes& k, const void* x, void* out) const {
     cpu::pool_gather(k, x, out);
   }
-  bool check_indices(const PoolCodes& k, int64_t* wrong) const {
-    return cpu::check_indices(k, wrong);
-  }
-  void max_unpool(const PoolCodes& k, const void* x, void* out) const {
-    cpu::max_unpool(k, x, out);
+  bool max_unpool(const PoolCodes& k, const void* x, void* out, int64_t* wrong)
+      const {
+    return cpu::max_unpool(k, x, out, wrong);
   }
 };
 

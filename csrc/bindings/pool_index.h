@@ -2,8 +2,9 @@
 // the operators for every device.
 //
 // Device is constructed from the first tensor and the operator's name and has
-//   pool_scatter(k, grad, gx), pool_gather(k, x, out), max_unpool(k, x, out)
-//   check_indices(k, wrong): false if it can tell at once that an index is bad
+//   pool_scatter(k, grad, gx), pool_gather(k, x, out)
+//   max_unpool(k, x, out, wrong): false, with *wrong, if it can tell at once that
+//   an index is bad
 #pragma once
 
 #include "bindings/pool.h"
@@ -174,19 +175,17 @@ Tensor max_unpool(
   const Ints ones(nd, 1), zeros(nd, 0); // indices may point anywhere
   PoolCodes k = coded(indices, size, ones, ones, zeros, ones, op);
   k.p.dtype = pool_dtype_of(x, op);
-  // Memory is the output's only once the indices are known to be good.
   set_pool_y(k.p, x);
+  Tensor out = allocate(size, x.scalar_type(), channels_last, &x);
+  set_pool_x(k.p, out);
   int64_t wrong;
   STD_TORCH_CHECK(
-      device.check_indices(k, &wrong),
+      device.max_unpool(k, x.const_data_ptr(), out.mutable_data_ptr(), &wrong),
       "Found an invalid max index: ",
       wrong,
       " (output volumes are of size ",
       joined(k.p.in, nd),
       ")");
-  Tensor out = allocate(size, x.scalar_type(), channels_last, &x);
-  set_pool_x(k.p, out);
-  device.max_unpool(k, x.const_data_ptr(), out.mutable_data_ptr());
   return out;
 }
 

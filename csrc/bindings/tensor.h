@@ -14,6 +14,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bindings/huge_pages.h"
 #include "bindings/stable.h"
 #include "core/dtype.h"
 
@@ -92,16 +93,17 @@ inline Tensor allocate(
     STABLE_TORCH_ERROR_CODE_CHECK(
         aoti_torch_get_device_index(on->get(), &device_index));
   }
+  const int32_t type =
+      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
   AtenTensorHandle handle;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      n,
-      size.data(),
-      stride.data(),
-      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
-      device_type,
-      device_index,
-      &handle));
-  return Tensor(handle);
+      n, size.data(), stride.data(), type, device_type, device_index, &handle));
+  Tensor fresh(handle);
+  if (device_type == aoti_torch_device_type_cpu()) {
+    advise_huge_pages(
+        fresh.mutable_data_ptr(), step * aoti_torch_dtype_element_size(type));
+  }
+  return fresh;
 }
 
 // Bytes for a kernel to scribble in; torch's allocator aligns to 64.

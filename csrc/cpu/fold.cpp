@@ -199,6 +199,10 @@ class FoldRows {
     // The image may reach beyond the last window.
     const int64_t reach = p.in[2] + p.padding[2];
     pitch_ = std::max(pitch_, (phases_ ? reach / phases_ + 1 : reach) + kSlack);
+    for (int i = 0; i < 3; ++i) {
+      apart_ &= (p.kernel[i] - 1) * p.dilation[i] < p.stride[i];
+      filled_ &= p.kernel[i] == p.stride[i];
+    }
   }
 
   void rows(int64_t begin, int64_t end) {
@@ -209,16 +213,17 @@ class FoldRows {
       const int64_t plane = u / (p.in[1] * p.in[0]);
       const S* columns = columns_ + plane / p.channels * f_.columns_n +
           plane % p.channels * pool_taps(p) * f_.columns_row;
+      if (apart_) {
+        copy_row(image_ + u * p.in[2], columns, d, h);
+        continue;
+      }
       std::fill(sums.begin(), sums.end(), A{});
       for (int64_t a = 0; a < p.kernel[0]; ++a) {
         const int64_t od = window(0, d, a);
         for (int64_t b = 0; od >= 0 && b < p.kernel[1]; ++b) {
           const int64_t oh = window(1, h, b);
           if (oh >= 0) {
-            const S* from = columns +
-                (a * p.kernel[1] + b) * p.kernel[2] * f_.columns_row +
-                (od * p.out[1] + oh) * p.out[2] * f_.columns_position;
-            add_taps(sums.data(), from);
+            add_taps(sums.data(), taps(columns, a, b, od, oh));
           }
         }
       }
@@ -236,6 +241,42 @@ class FoldRows {
     }
     const int64_t o = at / p.stride[dim];
     return o < p.out[dim] ? o : -1;
+  }
+
+  // The first tap of row (a, b) of the windows of row (od, oh).
+  const S* taps(const S* columns, int64_t a, int64_t b, int64_t od, int64_t oh)
+      const {
+    const PoolProblem& p = f_.p;
+    return columns + (a * p.kernel[1] + b) * p.kernel[2] * f_.columns_row +
+        (od * p.out[1] + oh) * p.out[2] * f_.columns_position;
+  }
+
+  // A row of an image whose elements lie in one window at most.
+  void copy_row(S* to, const S* columns, int64_t d, int64_t h) const {
+    const PoolProblem& p = f_.p;
+    const int64_t n = p.in[2], step = p.dilation[2];
+    if (!filled_ || p.out[2] * p.stride[2] - p.padding[2] < n) {
+      std::fill(to, to + n, S{});
+    }
+    int64_t a = p.kernel[0] - 1, b = p.kernel[1] - 1;
+    while (a >= 0 && window(0, d, a) < 0) {
+      --a;
+    }
+    while (b >= 0 && window(1, h, b) < 0) {
+      --b;
+    }
+    if (a < 0 || b < 0) {
+      return std::fill(to, to + n, S{});
+    }
+    const S* from = taps(columns, a, b, window(0, d, a), window(1, h, b));
+    for (int64_t o = 0; o < p.out[2]; ++o, from += f_.columns_position) {
+      const int64_t start = o * p.stride[2] - p.padding[2];
+      const Reach in = reach(start, step, n, p.kernel[2]);
+      const S* tap = from + in.lo * f_.columns_row;
+      for (int64_t t = in.lo; t < in.hi; ++t, tap += f_.columns_row) {
+        to[start + t * step] = *tap;
+      }
+    }
   }
 
   void add_taps(A* sums, const S* from) const {
@@ -297,6 +338,8 @@ class FoldRows {
   S* image_;
   int64_t phases_; // the stride; zero is too many, sums are in plain order
   int64_t pitch_; // from one phase's sums to the next's
+  bool apart_ = true; // no two windows share an element
+  bool filled_ = true; // and they leave none out between them
 };
 
 } // namespace

@@ -95,6 +95,33 @@ inline void add_coded(
 #endif
 }
 
+#if defined(TC_AVX512)
+// Which of the first L codes in the mask are the label; no others are read.
+template <int L, typename C>
+inline unsigned lanes_equal(const C* codes, C label, unsigned mask) {
+  if constexpr (std::is_same_v<C, uint8_t>) {
+    const auto m = static_cast<__mmask16>(mask);
+    return _mm_mask_cmpeq_epi8_mask(
+        m,
+        _mm_maskz_loadu_epi8(m, codes),
+        _mm_set1_epi8(static_cast<char>(label)));
+  } else if constexpr (std::is_same_v<C, int32_t>) {
+    const auto m = static_cast<__mmask16>(mask);
+    return _mm512_mask_cmpeq_epi32_mask(
+        m, _mm512_maskz_loadu_epi32(m, codes), _mm512_set1_epi32(label));
+  } else {
+    unsigned equal = 0;
+    for (int i = 0; i < L; i += 8) {
+      const auto m = static_cast<__mmask8>(mask >> i);
+      const unsigned some = _mm512_mask_cmpeq_epi64_mask(
+          m, _mm512_maskz_loadu_epi64(m, codes + i), _mm512_set1_epi64(label));
+      equal |= some << i;
+    }
+    return equal;
+  }
+}
+#endif
+
 template <int L>
 inline typename VecOf<uint8_t, L>::type load_codes(const uint8_t* p) {
   typename VecOf<uint8_t, L>::type v;

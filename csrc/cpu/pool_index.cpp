@@ -358,50 +358,9 @@ void gather_codes(const PoolCodes& k, const void* x, void* out) {
   }
 }
 
-} // namespace
-
-void pool_scatter(const PoolCodes& k, const void* grad, void* gx) {
-  if (scatter_vectors(k, grad, gx)) {
-    return;
-  }
-  if (flat_codes(k)) {
-    return flat_scatter(k, grad, gx);
-  }
-  switch (k.p.dtype) {
-    case DType::f32:
-      return scatter_codes<float>(k, grad, gx);
-    case DType::f64:
-      return scatter_codes<double>(k, grad, gx);
-    case DType::f16:
-      return scatter_codes<half>(k, grad, gx);
-    case DType::bf16:
-      return scatter_codes<bfloat16>(k, grad, gx);
-    default: // the binding lets no other type through
-      return scatter_codes<int64_t>(k, grad, gx);
-  }
-}
-
-void pool_gather(const PoolCodes& k, const void* x, void* out) {
-  if (flat_codes(k)) {
-    return flat_gather(k, x, out);
-  }
-  switch (dtype_size(k.p.dtype)) {
-    case 1:
-      return gather_codes<uint8_t>(k, x, out);
-    case 2:
-      return gather_codes<uint16_t>(k, x, out);
-    case 4:
-      return gather_codes<uint32_t>(k, x, out);
-    default:
-      return gather_codes<uint64_t>(k, x, out);
-  }
-}
-
-bool check_indices(const PoolCodes& k, int64_t* wrong) {
+// Whether all codes are positions of the plane; the first that is none.
+bool good_indices(const PoolCodes& k, int64_t* wrong) {
   const PoolProblem& p = k.p;
-  if (flat_codes(k) && flat_indices_are_good(k)) {
-    return true;
-  }
   const Blocks blocks(p, k.c_stride_c == 1);
   const CodeReader<int64_t> reader(k);
   std::atomic<int64_t> first{blocks.count}; // block with a bad index
@@ -441,20 +400,66 @@ bool check_indices(const PoolCodes& k, int64_t* wrong) {
   return false;
 }
 
-void max_unpool(const PoolCodes& k, const void* x, void* out) {
+} // namespace
+
+void pool_scatter(const PoolCodes& k, const void* grad, void* gx) {
+  if (scatter_vectors(k, grad, gx)) {
+    return;
+  }
   if (flat_codes(k)) {
-    return flat_unpool(k, x, out);
+    return flat_scatter(k, grad, gx);
+  }
+  switch (k.p.dtype) {
+    case DType::f32:
+      return scatter_codes<float>(k, grad, gx);
+    case DType::f64:
+      return scatter_codes<double>(k, grad, gx);
+    case DType::f16:
+      return scatter_codes<half>(k, grad, gx);
+    case DType::bf16:
+      return scatter_codes<bfloat16>(k, grad, gx);
+    default: // the binding lets no other type through
+      return scatter_codes<int64_t>(k, grad, gx);
+  }
+}
+
+void pool_gather(const PoolCodes& k, const void* x, void* out) {
+  if (flat_codes(k)) {
+    return flat_gather(k, x, out);
   }
   switch (dtype_size(k.p.dtype)) {
     case 1:
-      return unpool<uint8_t>(k, x, out);
+      return gather_codes<uint8_t>(k, x, out);
     case 2:
-      return unpool<uint16_t>(k, x, out);
+      return gather_codes<uint16_t>(k, x, out);
     case 4:
-      return unpool<uint32_t>(k, x, out);
+      return gather_codes<uint32_t>(k, x, out);
     default:
-      return unpool<uint64_t>(k, x, out);
+      return gather_codes<uint64_t>(k, x, out);
   }
+}
+
+bool max_unpool(const PoolCodes& k, const void* x, void* out, int64_t* wrong) {
+  if (flat_codes(k)) {
+    return flat_unpool(k, x, out) || good_indices(k, wrong);
+  }
+  if (!good_indices(k, wrong)) {
+    return false;
+  }
+  switch (dtype_size(k.p.dtype)) {
+    case 1:
+      unpool<uint8_t>(k, x, out);
+      break;
+    case 2:
+      unpool<uint16_t>(k, x, out);
+      break;
+    case 4:
+      unpool<uint32_t>(k, x, out);
+      break;
+    default:
+      unpool<uint64_t>(k, x, out);
+  }
+  return true;
 }
 
 } // namespace cpu

@@ -15,10 +15,9 @@ void pool_scatter(const PoolCodes& k, const void* grad, void* gx);
 void pool_gather(const PoolCodes& k, const void* x, void* out);
 
 // out = x at the positions of i64 codes and zero elsewhere; of several inputs
-// on one position the last one wins. The codes have to be good: check_indices
-// puts the first one outside the plane into *wrong and returns false.
-bool check_indices(const PoolCodes& k, int64_t* wrong);
-void max_unpool(const PoolCodes& k, const void* x, void* out);
+// on one position the last one wins. If a code is outside the plane, the first
+// one is put into *wrong, the result is false and what out holds means nothing.
+bool max_unpool(const PoolCodes& k, const void* x, void* out, int64_t* wrong);
 
 } // namespace cpu
 } // namespace torchconv

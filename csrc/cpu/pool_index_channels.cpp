@@ -189,6 +189,9 @@ bool pool_grad_channels(const PoolGrad& g, const void* grad, void* gx) {
 #else // one instruction set
 
 #include "cpu/pool_grad_simd.h"
+#if defined(TC_AVX512)
+#include "cpu/pool_mask_simd.h"
+#endif
 
 namespace torchconv {
 namespace cpu {
@@ -380,6 +383,16 @@ class PixelGrads {
   // Fewer channels than a vector has.
   void gather_few(const Source* s, int64_t n, int64_t at, S* out) const {
     const int lanes = static_cast<int>(channels_);
+#if defined(TC_AVX512)
+    const unsigned mask = (1u << lanes) - 1;
+    Vec<A> total = {};
+    for (int64_t i = 0; i < n; ++i) {
+      const C label = static_cast<C>(kTaps ? s[i].label : at);
+      const unsigned chosen = lanes_equal<L>(s[i].codes, label, mask);
+      total += load_lanes(s[i].grad, chosen, Vec<A>{});
+    }
+    store_lanes(out, total, mask);
+#else
     A sum[L] = {};
     for (int64_t i = 0; i < n; ++i) {
       const C label = static_cast<C>(kTaps ? s[i].label : at);
@@ -390,6 +403,7 @@ class PixelGrads {
     for (int c = 0; c < lanes; ++c) {
       out[c] = S(sum[c]);
     }
+#endif
   }
 
   const PoolCodes& k_;

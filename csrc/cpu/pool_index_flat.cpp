@@ -83,16 +83,26 @@ class FlatPlanes {
   int64_t x_step() const {
     return x_step_;
   }
+  // Whether the channels of a block lie side by side in x.
+  bool side_by_side() const {
+    return by_pixel_ && p_.x_stride_c == 1;
+  }
 
-  // Zeros channels [c, c + width) of sample n of x.
+  // Zeros positions [begin, end) of channels [c, c + width) of sample n of x.
   template <typename T>
-  void clear(T* x, int64_t n, int64_t c, int64_t width) const {
-    const int64_t size = pool_in_plane(p_);
-    T* to = x + x_offset(n, c);
-    if (!by_pixel_ || p_.x_stride_c != 1) {
+  void clear(
+      T* x,
+      int64_t n,
+      int64_t c,
+      int64_t width,
+      int64_t begin,
+      int64_t end) const {
+    T* to = x + x_offset(n, c) + begin * x_step_;
+    const int64_t size = end - begin;
+    if (!side_by_side()) {
       for (int64_t j = 0; j < width; ++j) {
         T* plane = to + j * p_.x_stride_c;
-        if (x_step_ == 1 || size == 1) {
+        if (x_step_ == 1) {
           std::fill_n(plane, size, T(0));
           continue;
         }
@@ -100,13 +110,28 @@ class FlatPlanes {
           plane[i * x_step_] = T(0);
         }
       }
-    } else if (width == x_step_ || size == 1) {
+    } else if (width == x_step_) {
       std::fill_n(to, size * width, T(0));
     } else {
       for (int64_t i = 0; i < size; ++i) {
         std::fill_n(to + i * x_step_, width, T(0));
       }
     }
+  }
+
+  // f(code, offset in y, offset in this block of x of a position and channel)
+  // for each output, as above.
+  template <typename C, typename F>
+  void places(int64_t n, int64_t c, int64_t width, const F& f) const {
+    const int64_t step = x_step_, step_c = p_.x_stride_c;
+    if (!by_pixel_ && step == 1) {
+      return outputs<C>(n, c, width, [&](C code, int64_t y, int64_t) {
+        f(code, y, static_cast<int64_t>(code));
+      });
+    }
+    outputs<C>(n, c, width, [&](C code, int64_t y, int64_t j) {
+      f(code, y, code * step + j * step_c);
+    });
   }
 
  private:
@@ -124,6 +149,58 @@ inline bool names(C code, int64_t size) {
       static_cast<uint64_t>(size);
 }
 
+// Zeros a block of channels in front of those who write into it, so that what they
+// write is in the cache: codes mostly grow. Where one jumps ahead, more is zeroed
+// at once; channels that lie apart are zeroed as a whole.
+template <typename T>
+class ClearedAhead {
+ public:
+  ClearedAhead(
+      const FlatPlanes& planes,
+      T* x,
+      int64_t n,
+      int64_t c,
+      int64_t width,
+      int64_t size)
+      : planes_(planes),
+        x_(x),
+        n_(n),
+        c_(c),
+        width_(width),
+        size_(size),
+        ahead_(
+            planes.side_by_side() || width == 1
+                ? kAhead / (width * static_cast<int64_t>(sizeof(T)))
+                : size) {
+    // Small planes are zeroed before a code is known: nobody waits for it.
+    reach(0);
+  }
+
+  // Whether this is a position of the block; it has been zeroed then.
+  template <typename C>
+  bool has(C code) {
+    return names(code, cleared_) || (names(code, size_) && reach(code));
+  }
+  void finish() {
+    planes_.clear(x_, n_, c_, width_, cleared_, size_);
+  }
+
+ private:
+  static constexpr int64_t kAhead = 1 << 18; // bytes
+
+  __attribute__((noinline)) bool reach(int64_t code) {
+    const int64_t end = std::min(size_, code + 1 + ahead_);
+    planes_.clear(x_, n_, c_, width_, cleared_, end);
+    cleared_ = end;
+    return true;
+  }
+
+  const FlatPlanes& planes_;
+  T* const x_;
+  const int64_t n_, c_, width_, size_, ahead_;
+  int64_t cleared_ = 0;
+};
+
 template <typename S, typename C>
 void scatter(const PoolCodes& k, const void* gradv, void* gxv) {
   using A = acc_t<S>;
@@ -135,9 +212,9 @@ void scatter(const PoolCodes& k, const void* gradv, void* gxv) {
   const int64_t step = planes.x_step(), step_c = k.p.x_stride_c;
   const int64_t work = size + pool_out_plane(k.p);
   planes.for_each(work, [&](int64_t n, int64_t c, int64_t width) {
-    planes.clear(gx, n, c, width);
     S* to = gx + planes.x_offset(n, c);
     if constexpr (kNarrow) {
+      planes.clear(gx, n, c, width, 0, size);
       // Sums need memory of their own: the result's type is too narrow.
       std::vector<A> sums(size * width);
       planes.template outputs<C>(
@@ -152,12 +229,14 @@ void scatter(const PoolCodes& k, const void* gradv, void* gxv) {
         }
       });
     } else {
-      planes.template outputs<C>(
-          n, c, width, [&](C code, int64_t y, int64_t j) {
-            if (names(code, size)) {
-              to[code * step + j * step_c] += grad[y];
+      ClearedAhead<S> zeros(planes, gx, n, c, width, size);
+      planes.template places<C>(
+          n, c, width, [&](C code, int64_t y, int64_t at) {
+            if (zeros.has(code)) {
+              to[at] += grad[y];
             }
           });
+      zeros.finish();
     }
   });
 }
@@ -169,33 +248,42 @@ void gather(const PoolCodes& k, const void* xv, void* outv) {
   B* out = static_cast<B*>(outv);
   const int64_t size = pool_in_plane(k.p);
   const FlatPlanes planes(k);
-  const int64_t step = planes.x_step(), step_c = k.p.x_stride_c;
   planes.for_each(
       pool_out_plane(k.p), [&](int64_t n, int64_t c, int64_t width) {
         const B* from = x + planes.x_offset(n, c);
-        planes.template outputs<C>(
-            n, c, width, [&](C code, int64_t y, int64_t j) {
-              out[y] =
-                  names(code, size) ? from[code * step + j * step_c] : B(0);
+        planes.template places<C>(
+            n, c, width, [&](C code, int64_t y, int64_t at) {
+              out[y] = names(code, size) ? from[at] : B(0);
             });
       });
 }
 
 template <typename B>
-void unpool(const PoolCodes& k, const void* xv, void* outv) {
+bool unpool(const PoolCodes& k, const void* xv, void* outv) {
   const B* x = static_cast<const B*>(xv);
   B* out = static_cast<B*>(outv);
   const FlatPlanes planes(k);
-  const int64_t step = planes.x_step(), step_c = k.p.x_stride_c;
-  const int64_t work = pool_in_plane(k.p) + pool_out_plane(k.p);
+  const int64_t size = pool_in_plane(k.p);
+  const int64_t work = size + pool_out_plane(k.p);
+  std::atomic<bool> good{true};
   planes.for_each(work, [&](int64_t n, int64_t c, int64_t width) {
-    planes.clear(out, n, c, width);
     B* to = out + planes.x_offset(n, c);
-    planes.template outputs<int64_t>(
-        n, c, width, [&](int64_t code, int64_t y, int64_t j) {
-          to[code * step + j * step_c] = x[y];
+    ClearedAhead<B> zeros(planes, out, n, c, width, size);
+    bool all = true;
+    planes.template places<int64_t>(
+        n, c, width, [&](int64_t code, int64_t y, int64_t at) {
+          if (zeros.has(code)) {
+            to[at] = x[y];
+          } else {
+            all = false;
+          }
         });
+    zeros.finish();
+    if (!all) {
+      good.store(false, std::memory_order_relaxed);
+    }
   });
+  return good.load();
 }
 
 template <typename S>
@@ -240,7 +328,7 @@ void flat_gather(const PoolCodes& k, const void* x, void* out) {
   }
 }
 
-void flat_unpool(const PoolCodes& k, const void* x, void* out) {
+bool flat_unpool(const PoolCodes& k, const void* x, void* out) {
   switch (dtype_size(k.p.dtype)) {
     case 1:
       return unpool<uint8_t>(k, x, out);
@@ -251,25 +339,6 @@ void flat_unpool(const PoolCodes& k, const void* x, void* out) {
     default:
       return unpool<uint64_t>(k, x, out);
   }
-}
-
-bool flat_indices_are_good(const PoolCodes& k) {
-  const int64_t last = pool_in_plane(k.p) - 1;
-  std::atomic<bool> good{true};
-  const FlatPlanes planes(k);
-  planes.for_each(
-      pool_out_plane(k.p), [&](int64_t n, int64_t c, int64_t width) {
-        // The sign of i or of last - i: in vectors, without a branch.
-        uint64_t signs = 0;
-        planes.outputs<int64_t>(n, c, width, [&](int64_t i, int64_t, int64_t) {
-          signs |= static_cast<uint64_t>(i) |
-              (static_cast<uint64_t>(last) - static_cast<uint64_t>(i));
-        });
-        if (signs >> 63) {
-          good.store(false, std::memory_order_relaxed);
-        }
-      });
-  return good.load();
 }
 
 } // namespace cpu

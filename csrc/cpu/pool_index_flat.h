@@ -44,8 +44,8 @@ inline bool flat_codes(const PoolCodes& k) {
 
 void flat_scatter(const PoolCodes& k, const void* grad, void* gx);
 void flat_gather(const PoolCodes& k, const void* x, void* out);
-void flat_unpool(const PoolCodes& k, const void* x, void* out);
-bool flat_indices_are_good(const PoolCodes& k);
+// False if an index is bad, and then out is not finished.
+bool flat_unpool(const PoolCodes& k, const void* x, void* out);
 
 } // namespace cpu
 } // namespace torchconv
