@@ -412,6 +412,31 @@ class RowSums {
     return a + b;
   }
 
+#if defined(TC_AVX512)
+  // n elements side by side, in lanes: nothing but loads and additions.
+  template <typename S>
+  static Vec<A> sum_line(const S* p, int64_t n) {
+    const typename Plain<S>::Near from;
+    const unsigned all = (1u << L) - 1;
+    Vec<A> a{}, b{};
+    if (n >= 4 * L) {
+      Vec<A> c{}, d{};
+      for (; n >= 4 * L; n -= 4 * L, p += 4 * L) {
+        a += from.lanes(p, all);
+        b += from.lanes(p + L, all);
+        c += from.lanes(p + 2 * L, all);
+        d += from.lanes(p + 3 * L, all);
+      }
+      a += c;
+      b += d;
+    }
+    for (; n >= L; n -= L, p += L) {
+      a += from.lanes(p, all);
+    }
+    return a + (b + from.lanes(p, (1u << n) - 1));
+  }
+#endif
+
   // One output for the whole row: no buffer, several running sums. The sum is
   // that of the lanes.
   Vec<A> sum_directly() const {
@@ -451,14 +476,25 @@ class RowSums {
     });
   }
   void sum_channels(int64_t n, int64_t c, int64_t channels) {
-    Vec<A> sum[L] = {};
+    Vec<A> sum[L];
+    for (int64_t j = channels; j < L; ++j) {
+      sum[j] = Vec<A>{};
+    }
     if (most_rows_ == 1) {
       // Short rows by the thousand: the loop around them is what counts.
       list_rows(n, c, 0, 0);
       const int64_t begin = w_.begin[2][0], end = w_.end[2][0];
-      for (int64_t j = 0; j < channels; ++j) {
-        sum[j] = sum_row(0, begin, end, j * w_.src_c);
-      }
+#if defined(TC_AVX512)
+      if constexpr (std::is_same_v<Src, Plain<typename Src::Storage>>) {
+        const auto* p = src_.x.at(0, begin, 0);
+        for (int64_t j = 0; j < channels; ++j, p += w_.src_c) {
+          sum[j] = sum_line(p, end - begin);
+        }
+      } else
+#endif
+        for (int64_t j = 0; j < channels; ++j) {
+          sum[j] = sum_row(0, begin, end, j * w_.src_c);
+        }
     } else {
       for (int64_t j = 0; j < channels; ++j) {
         list_rows(n, c + j, 0, 0);
