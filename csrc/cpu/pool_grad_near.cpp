@@ -202,8 +202,10 @@ class NearGrad {
           store_lanes(at, sum[0], write[i]);
         } else {
           store_lanes(at, interleave<0, A>(sum[0], sum[1]), write[2 * i]);
-          store_lanes(
-              at + L, interleave<1, A>(sum[0], sum[1]), write[2 * i + 1]);
+          if (write[2 * i + 1] != 0) { // half of the stores of short rows
+            store_lanes(
+                at + L, interleave<1, A>(sum[0], sum[1]), write[2 * i + 1]);
+          }
         }
       }
       rows.grad += grad_step;
