@@ -53,6 +53,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
         (1, 150, 5, 5),
         "winograd",
     ),
+    "winograd strided": (
+        lambda: nn.Conv2d(40, 48, 3, stride=2, padding=1),
+        (2, 40, 31, 30),
+        "winograd",
+    ),
     "winograd 1-d": (lambda: nn.Conv1d(40, 24, 3), (1, 40, 30), "winograd"),
     "winograd transposed": (
         lambda: nn.ConvTranspose2d(20, 24, 3),

@@ -19,6 +19,7 @@ from common import (
     layouts,
     normal,
     ops,
+    threads,
     torch_conv,
     whole,
     wide,
@@ -39,6 +40,11 @@ PLANES = [
     shapes.Conv(f"plane_{h}x{w}", (2, 5, h, w), 7, (3, 3), 1, 1)
     for h in range(1, 14)
     for w in range(1, 14)
+]
+STRIDED_PLANES = [
+    shapes.Conv(f"plane_{h}x{w}_s2", (1, 3, h, w), 5, (3, 3), 2, 1)
+    for h in range(1, 27, 3)
+    for w in range(1, 27)
 ]
 ODD = [
     shapes.Conv(f"channels_{c}_to_{k}", (1, c, 9, 10), k, (3, 3), 1, 1)
@@ -68,8 +74,36 @@ ODD = [
     shapes.Conv("3d", (2, 5, 6, 9, 10), 17, (3, 3, 3), 1, 1),
     shapes.Conv("3d_depth_s2", (1, 5, 7, 9, 10), 17, (3, 3, 3), (2, 1, 1), 1),
     shapes.Conv("3d_depth_d2", (1, 5, 7, 9, 10), 17, (3, 3, 3), 1, 2, (2, 1, 1)),
-    # Strided input_grad, by phases: of as many taps, of different ones, of planes that
-    # end in the middle of a phase.
+    # Strides, by phases: of as many taps, of different ones, of planes that end in the
+    # middle of a phase; pieces of one, two and three taps.
+    *(
+        shapes.Conv(f"3x3_s2_{h}x{w}", (2, 5, h, w), 7, (3, 3), 2, 1)
+        for h, w in ((1, 1), (2, 9), (7, 8), (8, 7), (15, 18), (16, 17), (17, 34))
+    ),
+    shapes.Conv("3x3_s2_valid", (1, 18, 20, 35), 34, (3, 3), 2),
+    shapes.Conv("3x3_s2_wide_border", (1, 5, 6, 5), 17, (3, 3), 2, ((4, 5), (0, 7))),
+    shapes.Conv("3x3_s2x1", (1, 6, 13, 14), 20, (3, 3), (2, 1), 1),
+    shapes.Conv("3x3_s1x2", (1, 6, 13, 14), 20, (3, 3), (1, 2), 1),
+    shapes.Conv("3x3_d1x2_s2x1", (1, 6, 13, 14), 5, (3, 3), (2, 1), 1, (1, 2)),
+    shapes.Conv("2x3_s1x2", (1, 6, 9, 14), 20, (2, 3), (1, 2), 1),
+    shapes.Conv("3x2_s2x1", (1, 6, 9, 14), 20, (3, 2), (2, 1), 1),
+    shapes.Conv("4x5_s3", (2, 9, 17, 31), 20, (4, 5), 3, (1, 2)),
+    shapes.Conv("5x10_s2", (1, 17, 13, 40), 16, (5, 10), 2),
+    shapes.Conv("7x7_s2", (1, 6, 19, 22), 20, (7, 7), 2, 3),
+    shapes.Conv("1x3_s2_rows_s2", (1, 6, 9, 40), 20, (1, 3), 2, (0, 1)),
+    shapes.Conv("1d_k3_s2", (2, 70, 131), 20, (3,), 2),
+    shapes.Conv("1d_k5_s4", (1, 6, 400), 20, (5,), 4, 2),
+    shapes.Conv("3x3_s2_deep", (1, 260, 14, 13), 40, (3, 3), 2, 1),
+    shapes.Conv("3x3_s2_many_tiles", (2, 20, 80, 81), 18, (3, 3), 2, 1),
+    shapes.Conv("3x3_s2_groups", (2, 36, 13, 12), 40, (3, 3), 2, 1, 1, 2),
+    shapes.Conv("3x3_s2_groups_of_8", (2, 32, 13, 30), 32, (3, 3), 2, 1, 1, 4),
+    shapes.Conv("3x3_s2_groups_of_2", (1, 16, 9, 10), 16, (3, 3), 2, 1, 1, 8),
+    shapes.Conv("3d_k3_s1x2x2", (1, 5, 4, 9, 12), 17, (3, 3, 3), (1, 2, 2), 1),
+    shapes.Conv("3d_k3_s2", (1, 5, 5, 9, 12), 6, (3, 3, 3), 2, 1),
+    *(
+        shapes.Conv(f"{mode}_3x3_s2", (1, 3, 9, 12), 5, (3, 3), 2, 1, 1, 1, mode)
+        for mode in shapes.MODES
+    ),
     shapes.Conv("4x4_s2", (2, 20, 14, 17), 18, (4, 4), 2, 1),
     shapes.Conv("5x5_s2", (1, 5, 13, 22), 17, (5, 5), 2, 2),
     shapes.Conv("3x7_s2x3", (1, 6, 11, 29), 5, (3, 7), (2, 3), (1, 3)),
@@ -142,7 +176,7 @@ def test_every_pass(problem: shapes.Conv, dtype: torch.dtype) -> None:
 
 def test_every_small_plane() -> None:
     failures = []
-    for problem in PLANES:
+    for problem in [*PLANES, *STRIDED_PLANES]:
         sizes = sizes_of(problem)
         x, w, b, grad = (normal(size, torch.float32) for size in sizes)
         expected = expected_passes(problem, x, w, b, grad)
@@ -155,9 +189,20 @@ def test_every_small_plane() -> None:
     assert not failures, "\n".join(failures)
 
 
+STRIDES = (
+    "channels_17_to_15",
+    "1d_k3",
+    "5x5",
+    "groups",
+    "3d",
+    "3x3_s2_15x18",
+    "5x5_s2",
+)
+
+
 @pytest.mark.parametrize(
     "problem",
-    [p for p in ODD if p.name in ("channels_17_to_15", "1d_k3", "5x5", "groups", "3d")],
+    [p for p in ODD if p.name in STRIDES],
     **named,
 )
 def test_any_strides(problem: shapes.Conv) -> None:
@@ -181,11 +226,14 @@ def test_any_strides(problem: shapes.Conv) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 16, 256, 1500])
-@pytest.mark.parametrize("nd", [1, 2])
-def test_the_promised_error(nd: int, channels: int) -> None:
+@pytest.mark.parametrize(
+    ("nd", "kernel", "stride"), [(1, 3, 1), (2, 3, 1), (2, 3, 2), (2, 5, 2)]
+)
+def test_the_promised_error(nd: int, kernel: int, stride: int, channels: int) -> None:
     """On normal numbers, whatever the length of the sums."""
     plane = (24,) * nd if channels < 1000 else (8,) * nd
-    problem = shapes.Conv("layer", (2, channels, *plane), 24, (3,) * nd, 1, 1)
+    kernels = (kernel,) * nd
+    problem = shapes.Conv("layer", (2, channels, *plane), 24, kernels, stride, 1)
     tensors = [
         normal(size, torch.float32, i) for i, size in enumerate(sizes_of(problem))
     ]
@@ -224,6 +272,35 @@ def test_infinities_and_nans_stay_in_their_tile() -> None:
         assert torch.equal(y[..., :, 4:], clean[..., :, 4:])
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [
+        shapes.Conv("many_tiles", (3, 40, 45, 62), 70, (3, 3), 2, 1),
+        shapes.Conv("few_tiles", (3, 200, 9, 9), 70, (3, 3), 2, 1),
+        shapes.Conv("5x5_s2", (3, 20, 30, 31), 33, (5, 5), 2, 2),
+        shapes.Conv("groups", (3, 64, 18, 18), 64, (3, 3), 2, 1, 1, 4),
+    ],
+    **named,
+)
+def test_strided_bits_depend_on_neither_threads_nor_batch(problem: shapes.Conv) -> None:
+    tensors = [
+        normal(size, torch.float32, i) for i, size in enumerate(sizes_of(problem))
+    ]
+    x, w, b, grad = tensors
+    for isa in each_isa():
+        found = []
+        for count in (1, 2, 3):
+            with threads(count):
+                found.append(conv_passes(problem, *tensors, "winograd"))
+        for name, result in found[0].items():
+            assert isinstance(result, Tensor)
+            for other in found[1:]:
+                assert torch.equal(result, other[name]), f"{name} on {isa}"
+        one = conv_passes(problem, x[1:2], w, b, grad[1:2], "winograd")
+        for name in ("forward", "input_grad"):
+            assert torch.equal(one[name], found[0][name][1:2]), f"{name} on {isa}"
+
+
 # -- who decides
 
 
@@ -251,6 +328,18 @@ def test_auto_uses_it_where_it_is_allowed() -> None:
             assert "winograd" not in chosen(x, w, padding=1, algorithm="auto")
             assert chosen(x, w, padding=1, algorithm="winograd") == {"winograd"}
         assert chosen(x, w, padding=1) == {"winograd"}
+
+
+def test_auto_uses_it_for_strides_with_channels_enough() -> None:
+    with torchconv.allow_winograd(True):
+        x, w = meta(1, 64, 56, 56), meta(128, 64, 3, 3)
+        assert chosen(x, w, padding=1, stride=2) == {"winograd"}
+        assert "winograd" not in chosen(meta(1, 3, 112, 112), w[:, :3], stride=2)
+        assert "winograd" not in chosen(
+            meta(1, 512, 9, 9), meta(512, 512, 3, 3), stride=2
+        )
+        with torchconv.allow_winograd(False):
+            assert "winograd" not in chosen(x, w, padding=1, stride=2)
 
 
 def test_the_setting_lasts_until_it_is_changed() -> None:
@@ -305,7 +394,8 @@ def test_the_setting_is_part_of_the_graph() -> None:
 def test_refusals_name_the_reason() -> None:
     x, w = normal((1, 4, 9, 9), torch.float32), normal((4, 4, 3, 3), torch.float32)
     cases: list[tuple[str, Tensor, Tensor, dict[str, Any]]] = [
-        ("stride 1", x, w, {"stride": 2}),
+        ("longer than the stride", x, w, {"stride": 3}),
+        ("not dilated", x, w, {"stride": 2, "dilation": 2}),
         ("float32, float16 and bfloat16", x.double(), w.double(), {}),
         ("at least 2", x, w[..., :1], {}),
         ("dilations", x, w, {"dilation": 100, "padding": 100}),

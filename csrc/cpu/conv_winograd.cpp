@@ -1,5 +1,5 @@
-// winograd: convolutions of stride 1, and input_grad of strided ones, with fewer
-// multiplications than their definition has, in float32.
+// winograd: convolutions with fewer multiplications than their definition has, in
+// float32; strided ones by their phases.
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
@@ -39,22 +39,20 @@ const char* refusal(const ConvProblem& problem, Pass pass) {
   if (p.kernel[2] < 2) {
     return "winograd takes kernels of at least 2 along the last dimension";
   }
-  if (pass == Pass::input_grad) {
-    // A phase (position modulo the stride) is a gather of stride 1 that sees
-    // every stride-th tap.
-    for (int d = 0; d < 3; ++d) {
-      const int64_t least = d == 2 ? 2 * p.stride[d] : p.stride[d];
-      if (p.stride[d] != 1 && (p.kernel[d] < least || p.dilation[d] != 1)) {
-        return "winograd takes input_grad of strided convolutions whose kernels "
-               "are not dilated, as long as the stride and twice as long along "
-               "the last dimension";
-      }
+  // Stride 1 is found in the phases (positions modulo the stride) of the
+  // source, or of the destination of input_grad, each of which sees every
+  // stride-th tap. Those of single taps alone save nothing.
+  for (int d = 0; d < 3; ++d) {
+    const bool tiled = d == 2 || (d == 1 && p.kernel[1] > 1);
+    const int64_t least = p.stride[d] + (tiled ? 1 : 0);
+    if (p.stride[d] > 1 && (tiled || pass == Pass::input_grad) &&
+        (p.kernel[d] < least || p.dilation[d] != 1)) {
+      return "winograd takes strided convolutions whose kernels are not dilated "
+             "and longer than the stride";
     }
-  } else if (
-      p.stride[1] != 1 || p.stride[2] != 1 ||
-      (p.stride[0] != 1 && pass == Pass::weight_grad)) {
-    return "winograd takes stride 1 in the last two dimensions, and in all for "
-           "weight_grad";
+  }
+  if (p.stride[0] != 1 && pass == Pass::weight_grad) {
+    return "winograd takes weight_grad of stride 1 along the depth";
   }
   if (p.dilation[2] > (p.kernel[1] > 1 ? kWidestDilation2 : kWidestDilation1)) {
     return "winograd takes dilations up to 64 along the last dimension, 512 "
@@ -63,28 +61,51 @@ const char* refusal(const ConvProblem& problem, Pass pass) {
   return nullptr;
 }
 
+// What tiles along one dimension take, of all phases of a stride together.
+struct CostAlong {
+  double tiles = 1; // of a phase
+  double points = 0; // of all pieces
+  double outputs = 0; // points that are added up before outputs are made
+  double taps = 0;
+};
+
+CostAlong cost_along(const ConvProblem& p, Pass pass, int d) {
+  const bool swapped = pass == Pass::input_grad;
+  const int64_t k = p.kernel[d], s = p.stride[d];
+  const auto up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  const int64_t count = swapped ? up(p.in[d], s) : p.out[d];
+  CostAlong c;
+  c.taps = k;
+  if (d < 2 && (d == 0 || k == 1)) {
+    c.tiles = count;
+    c.points = k;
+    c.outputs = swapped ? s : 1;
+    return c;
+  }
+  c.tiles = up(count, 4 * p.dilation[d]) * p.dilation[d];
+  for (int64_t f = 0; f < std::min(s, k); ++f) {
+    // Three taps have six points, two five and one four.
+    const int64_t taps = up(k - f, s), pieces = up(taps, 3);
+    const double most = 3 + up(taps, pieces);
+    c.points += taps + 3 * pieces;
+    c.outputs = swapped ? c.outputs + most : std::max(c.outputs, most);
+  }
+  return c;
+}
+
 // Vector operations of the products and of the transforms, counted on Zen 4. A
 // transform costs more where channels have to be turned to the lanes first.
 double cost(const ConvProblem& problem, Pass pass) {
   const ConvProblem p = simplified(problem);
   const int64_t L = vector_lanes(p.dtype);
   const auto up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-  const bool tall = p.kernel[1] > 1;
-  const double points = tall ? 36 : 6;
-  const int64_t* size = pass == Pass::input_grad ? p.in : p.out;
-  // Of one phase, where there are several; pieces of the taps of all of them.
-  double phases = 1, tiles = p.batch, pieces = 1;
+  double tiles = p.batch, points = 1, outputs = 1, taps = 1;
   for (int d = 0; d < 3; ++d) {
-    const int64_t stride = pass == Pass::input_grad ? p.stride[d] : 1;
-    const bool tiled = d == 2 || (d == 1 && tall);
-    double sum = 0;
-    for (int64_t i = 0; i < stride; ++i) {
-      sum += up(up(p.kernel[d] - i, stride), tiled ? 3 : 1);
-    }
-    pieces *= sum;
-    phases *= stride;
-    const int64_t count = up(size[d], stride);
-    tiles *= tiled ? up(count, 4 * p.dilation[d]) * p.dilation[d] : count;
+    const CostAlong along = cost_along(p, pass, d);
+    tiles *= along.tiles;
+    points *= along.points;
+    outputs *= along.outputs;
+    taps *= along.taps;
   }
   // x and y, or y and x: what the product reads as scalars, and as lanes.
   const bool swapped = pass == Pass::input_grad;
@@ -94,24 +115,31 @@ double cost(const ConvProblem& problem, Pass pass) {
   const double blocks = up(red, L), vectors = up(lanes, L);
   const bool inner = (swapped ? p.y : p.x).c == 1;
   const bool outer = (swapped ? p.x : p.y).c == 1;
-  const double product = red * pieces * vectors;
+  const double product = red * vectors;
   // Half types are converted on the way, and weights of input_grad, whose lanes
   // lie apart in contiguous weights, one by one.
   const bool half_type = p.dtype != DType::f32;
   const double in = half_type ? 13 : inner ? 5 : 11;
   const double out = outer ? (half_type ? 8 : 4.5) : (half_type ? 12 : 10);
   const double convert = !half_type || pass == Pass::weight_grad ? 0
-      : swapped && p.w.c != 1                                    ? 500
-                                                                 : 100;
-  double operations = tiles *
-      (points * product *
-           (side > 1          ? 1.4
-                : vectors > 1 ? 1.0
-                              : 1.2) +
-       blocks * pieces * points * in + phases * vectors * points * out);
+      : swapped && p.w.c != 1                                    ? 55
+                                                                 : 11;
+  const bool strided = p.stride[1] * p.stride[2] > 1;
+  // Products of few tiles wait for the weights.
+  double operations = std::max(tiles, 4.0) * points * product *
+          (side > 1          ? 1.4
+               : vectors > 1 ? 1.0
+                             : 1.2) *
+          (pass == Pass::weight_grad ? 1.3 : 1.0) +
+      tiles * (blocks * points * in + vectors * outputs * out);
+  // How often weights are transformed, or gradients of weights made.
   const double times =
-      pass == Pass::weight_grad ? 1 + std::floor(tiles / 64) : 1;
-  operations += times * product * (points * 4 + 80 + convert);
+      pass == Pass::weight_grad || (strided && pass == Pass::forward)
+      ? 1 + std::floor(tiles / 64)
+      : 1;
+  operations += times * product *
+      (pass == Pass::weight_grad ? points * 8 + taps * 12
+                                 : points * 4 + taps * (9 + convert));
   return p.groups / side * (operations * L / fma_rate(p.dtype) + 1000);
 }
 
@@ -152,6 +180,8 @@ const ConvAlgorithm kConvWinograd =
 
 #include "cpu/simd.h"
 
+#include "cpu/shuffle.h"
+
 #include "cpu/gemm_tile.h"
 
 #include "cpu/conv_pack.h"
@@ -162,9 +192,11 @@ const ConvAlgorithm kConvWinograd =
 
 #include "cpu/conv_winograd_tiles.h"
 
+#include "cpu/conv_winograd_product.h"
+
 #include "cpu/conv_winograd_side.h"
 
-#include "cpu/conv_winograd_product.h"
+#include "cpu/conv_winograd_weights.h"
 
 #include "cpu/conv_winograd_gather.h"
 

@@ -19,12 +19,17 @@ namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
 
-// Products are added up over so many steps of the reduction, then those sums:
-// a single chain over many channels would lose more bits than the transforms.
-constexpr int64_t kWinogradSum = 64;
+// A block of the reduction: a piece of the kernel for up to L channels.
+struct WinogradSteps {
+  int64_t piece, channel; // the first
+  int64_t before; // steps of the blocks before it
+  int count;
+  bool packs; // is the first that needs what pack_taps packs
+};
 
 template <typename S>
 struct WinogradJob {
+  using Element = S;
   using A = acc_t<S>;
   static constexpr int L = kLanes<A>;
   static constexpr int kRows = kRegisters == 32 ? 14 : 6;
@@ -33,16 +38,21 @@ struct WinogradJob {
   const GatherView& v;
   AxisRun run[3];
   WinogradGrid grid;
-  WinogradTransform<6, S> transform;
+  WinogradTransform<winograd::Source, S> transform;
+  std::vector<WinogradFilter> filters; // the pieces of the kernel
   int64_t side; // groups that share the lanes of a vector
   int64_t channels; // of the reduction of one group
   int most_rows; // of a register tile
   int64_t channel_blocks;
   int64_t red_blocks, red; // the reduction, in blocks of up to L channels
+  std::vector<WinogradSteps> steps; // of each block
   int64_t vectors, lane_blocks; // of the destination's channels
   int wide; // vectors of a block of lanes
   bool source_first; // all of V exists and U is made in passing, or reverse
   bool own_weights; // U is made by the task that uses it
+  // The taps of a plane of the kernel lie side by side, several pieces share
+  // them, and they are packed at once for the channels of a chain of sums.
+  bool whole;
   int64_t block, blocks; // tiles that are multiplied at a time
 
   // side: groups of the problem that a group of the view stands for (see
@@ -57,15 +67,21 @@ struct WinogradJob {
       : v(v),
         run{r0, r1, r2},
         grid(r0, r1, r2, v.p.batch),
-        transform(grid, v.src, v.src_size, v.mode),
+        transform(grid, v.src, v.src_size, v.mode, false),
         side(side),
         channels(v.red / side),
         most_rows(side > 1 ? kSideRows : kRows) {
     const int64_t tiles = grid.tiles, points = grid.points;
+    for (int64_t i = 0; i < grid.pieces; ++i) {
+      filters.push_back(grid.filter(i));
+    }
+    whole = side == 1 && v.w_red != 1 && grid.pieces > 1 &&
+        r1.taps * r2.taps <= kWholeTaps;
     channel_blocks = (v.red + L - 1) / L;
     red_blocks = channel_blocks * grid.pieces;
     red = channels * grid.pieces;
     vectors = (v.lanes + L - 1) / L;
+    set_steps();
 
     // U of a problem is up to four times its weights. It is made once and read
     // for every block of tiles, in whose time V and M stay in L2. Where there
@@ -80,7 +96,14 @@ struct WinogradJob {
             static_cast<int64_t>(sizeof(A));
     const int64_t few =
         std::max(grid.unit, std::min(kMBytes / m_bytes, v_bytes / tile_bytes));
-    source_first = tiles <= few || row * tile_bytes > kVBytes;
+    // Strided kernels, and those a little longer than pieces, have more points.
+    const int64_t u_bytes =
+        grid.points * red * vectors * L * static_cast<int64_t>(sizeof(A));
+    const int64_t most_u = kUBytes / v.p.groups +
+        4 * v.lanes * v.red * r0.taps * r1.taps * r2.taps *
+            static_cast<int64_t>(sizeof(A));
+    source_first =
+        tiles <= few || row * tile_bytes > kVBytes || u_bytes > most_u;
     if (side > 1) { // a group is a task: no thread waits for another
       source_first = false;
     }
@@ -117,6 +140,28 @@ struct WinogradJob {
     own_weights = side > 1 && blocks == 1;
     lane_blocks = (vectors + wide - 1) / wide;
   }
+  // Chains of sums run over the channels of a piece, and over pieces where these
+  // are few; then over the next piece of the same channels, whose weights have
+  // just been read.
+  void set_steps() {
+    const int64_t plane = static_cast<int64_t>(
+        grid.axis[1].pieces.size() * grid.axis[2].pieces.size());
+    int64_t before = 0;
+    for (int64_t c0 = 0; c0 < channel_blocks; c0 += sum_blocks()) {
+      const int64_t c1 = std::min(channel_blocks, c0 + sum_blocks());
+      for (int64_t piece = 0; piece < grid.pieces; ++piece) {
+        for (int64_t c = c0; c < c1; ++c) {
+          const int64_t count = std::min<int64_t>(L, channels - c * L);
+          const bool packs = !whole || (piece % plane == 0 && c == c0);
+          steps.push_back(
+              {piece, c * L, before, static_cast<int>(count), packs});
+          before += count;
+        }
+      }
+    }
+  }
+  static constexpr int64_t kWholeTaps = 25;
+  static constexpr int64_t kUBytes = 512 << 10; // beside the weights
   static constexpr int64_t kMBytes = 512 << 10;
   static constexpr int64_t kVBytes = 1 << 20;
   static constexpr int64_t kBlockBytes = 400 << 10;
@@ -142,19 +187,19 @@ struct WinogradJob {
   int64_t sum_blocks() const { // of the reduction, in one chain of sums
     return kWinogradSum / L;
   }
-  // Steps of the reduction in blocks [0, b).
-  int64_t steps(int64_t b) const {
-    return b / channel_blocks * channels +
-        std::min(channels, b % channel_blocks * L);
-  }
   int block_steps(int64_t b) const {
-    return static_cast<int>(
-        std::min<int64_t>(L, channels - b % channel_blocks * L));
+    return steps[b].count;
+  }
+  // Steps of the reduction in blocks [begin, end).
+  int64_t steps_in(int64_t begin, int64_t end) const {
+    return (end == red_blocks ? red : steps[end].before) - steps[begin].before;
+  }
+  const WinogradFilter& filter(int64_t b) const {
+    return filters[steps[b].piece];
   }
   // Channels in the lanes of V.
   int block_lanes(int64_t b) const {
-    return static_cast<int>(
-        std::min<int64_t>(L, v.red - b % channel_blocks * L));
+    return static_cast<int>(std::min<int64_t>(L, v.red - steps[b].channel));
   }
 
   struct Thread {
@@ -169,8 +214,10 @@ struct WinogradJob {
     const int points = grid.points;
     Thread t;
     t.stage = scratch.take<A>(grid.stage() * L);
-    t.taps = scratch.take<A>(L * 9 * wide * L);
-    t.off = scratch.take<int64_t>(L * 9);
+    const int64_t taps =
+        whole ? kWinogradSum * run[1].taps * run[2].taps : L * 9;
+    t.taps = scratch.take<A>(taps * wide * L);
+    t.off = scratch.take<int64_t>(taps);
     t.u = scratch.take<A>(
         source_first      ? points * u_stride(kWinogradSum)
             : own_weights ? u_block()
@@ -192,99 +239,6 @@ struct WinogradJob {
     return scratch.used() + threads * thread.used();
   }
 
-  // -- weights
-
-  // U of lanes [block k] and `count` blocks of the reduction from `first`.
-  void transform_weights(
-      const S* w, // of the group
-      int64_t k,
-      int64_t first,
-      int64_t count,
-      A* u,
-      int64_t stride,
-      const Thread& t) const {
-    const int width = block_vectors(k) * L;
-    const int64_t lane = k * wide * L;
-    const int valid =
-        static_cast<int>(std::min<int64_t>(width, v.lanes - lane));
-    const S* from = w + lane * v.w_lane;
-    const auto& axis = grid.axis;
-    for (int64_t b = first; b < first + count; ++b) {
-      const int n = block_steps(b);
-      int64_t at[3];
-      grid.piece(b / channel_blocks, at);
-      const int64_t x = at[2] * kWinogradTaps;
-      const int64_t y = at[1] * kWinogradTaps;
-      const int64_t z = at[0];
-      const int across =
-          static_cast<int>(std::min<int64_t>(kWinogradTaps, axis[2].taps - x));
-      const int down =
-          static_cast<int>(std::min<int64_t>(kWinogradTaps, axis[1].taps - y));
-      const S* piece = from + b % channel_blocks * L * v.w_red +
-          (axis[0].t0 + z * axis[0].tstep) * v.w_tap[0] +
-          (axis[1].t0 + y * axis[1].tstep) * v.w_tap[1] +
-          (axis[2].t0 + x * axis[2].tstep) * v.w_tap[2];
-      // In the order that the weights have in memory.
-      const bool by_tap = v.w_red == 1;
-      const int64_t taps = down * across;
-      for (int c = 0; c < n; ++c) {
-        for (int64_t j = 0; j < taps; ++j) {
-          t.off[by_tap ? j * n + c : c * taps + j] = c * v.w_red +
-              j / across * axis[1].tstep * v.w_tap[1] +
-              j % across * axis[2].tstep * v.w_tap[2];
-        }
-      }
-      if (side == 1) {
-        pack_columns(piece, v.w_lane, t.off, n * taps, valid, width, t.taps);
-      } else {
-        // Lanes of the groups side by side, each group's reduction in step.
-        const int64_t lanes = v.lanes / side;
-        for (int lane = 0; lane < width; ++lane) {
-          const S* from_lane = piece + lane / lanes * (v.w_group / side) +
-              lane % lanes * v.w_lane;
-          for (int64_t i = 0; i < n * taps; ++i) {
-            t.taps[i * width + lane] = static_cast<A>(from_lane[t.off[i]]);
-          }
-        }
-      }
-      for (int c = 0; c < n; ++c) {
-        const A* tap = t.taps + (by_tap ? c : c * taps) * width;
-        const int64_t step = by_tap ? n * width : width;
-        for (int lane = 0; lane < width; lane += L) {
-          transform_filter(
-              tap + lane, down, across, step, u + c * width + lane, stride);
-        }
-      }
-      u += n * width;
-    }
-  }
-  void transform_filter(
-      const A* tap,
-      int down,
-      int across,
-      int64_t step,
-      A* u,
-      int64_t stride) const {
-    grid.tall ? transform_taps<true>(tap, down, across, step, u, stride)
-              : transform_taps<false>(tap, down, across, step, u, stride);
-  }
-  template <bool Tall>
-  static void transform_taps(
-      const A* tap,
-      int down,
-      int across,
-      int64_t step,
-      A* u,
-      int64_t stride) {
-    winograd::both<kWinogradTaps, kWinogradPoints, Tall, Vec<A>>(
-        [&](int y, int x) {
-          return y < down && x < across ? load(tap + (y * across + x) * step)
-                                        : Vec<A>{};
-        },
-        winograd::Points<A>{u, stride},
-        [](const auto& a, auto& b) { winograd::filter(a, b); });
-  }
-
   // -- source
 
   // Blocks [begin, end) of the reduction, of `count` tiles from `first`.
@@ -297,17 +251,16 @@ struct WinogradJob {
       A* to,
       const Thread& t) const {
     for (int64_t b = begin; b < end; ++b) {
-      int64_t piece[3];
-      grid.piece(b / channel_blocks, piece);
+      const WinogradFilter& f = filter(b);
       grid.each_segment(first, count, [&](const WinogradSegment& s) {
-        const int64_t corner[3] = {
-            grid.axis[0].source(s.depth, piece[0]),
-            grid.axis[1].source(s.row, piece[1]),
-            grid.axis[2].source(grid.axis[2].output(s.tile), piece[2])};
+        int64_t corner[3];
+        grid.corner(s, f, corner);
         transform(
-            src + b % channel_blocks * L * v.src.c,
+            src + steps[b].channel * v.src.c,
             s,
             corner,
+            f.down,
+            f.across,
             block_lanes(b),
             to + (b * block + s.at) * L,
             L,
@@ -333,36 +286,39 @@ struct WinogradJob {
     const int64_t tiles = (count + most_rows - 1) / most_rows;
     for (int i = 0; i < grid.points; ++i) {
       const A* weights = u + i * stride;
+      A* const m = t.m + i * m_stride();
       for (int64_t b = first; b < first + n; b += sum_blocks()) {
         const int64_t end = std::min(first + n, b + sum_blocks());
+        const uint64_t seen = seen_blocks(i, b, end);
         const A* source = v_all + i * v_stride() + b * block * L;
-        for (int64_t j = 0; j < tiles; ++j) {
+        for (int64_t j = 0; j < tiles && seen != 0; ++j) {
           const int64_t row = count * j / tiles;
-          const int64_t rows = count * (j + 1) / tiles - row;
-          if (side > 1) {
-            side_product<A>(static_cast<int>(rows))(
-                source + row * L,
-                block * L,
-                channels,
-                end - b,
-                weights,
-                t.m + i * m_stride() + row * width,
-                b > 0);
-            continue;
-          }
-          WinogradProduct<WinogradJob>::of(width / L, static_cast<int>(rows))(
+          const int rows = static_cast<int>(count * (j + 1) / tiles - row);
+          const auto product = side > 1
+              ? side_product<WinogradJob>(rows)
+              : WinogradProduct<WinogradJob>::of(width / L, rows);
+          product(
               source + row * L,
               block * L,
               *this,
               b,
-              end,
+              seen,
               weights,
-              t.m + i * m_stride() + row * width,
+              m + row * width,
               b > 0);
         }
-        weights += (steps(end) - steps(b)) * width;
+        weights += steps_in(b, end) * width;
       }
     }
+  }
+  // Which blocks of [begin, end) are of a piece that has point i: bits from that
+  // of `begin` on.
+  uint64_t seen_blocks(int i, int64_t begin, int64_t end) const {
+    uint64_t seen = 0;
+    for (int64_t b = begin; b < end; ++b) {
+      seen |= (filter(b).points >> i & 1) << (b - begin);
+    }
+    return seen;
   }
 
   // -- outputs
@@ -383,16 +339,14 @@ struct WinogradJob {
       S* to = dst + at * v.dst.c;
       grid.each_segment(first, count, [&](const WinogradSegment& s) {
         const A* m = t.m + s.at * width + lane;
-        if (grid.tall) {
-          store_segment<true>(s, m, width, lanes, add, to, finish, t);
-        } else {
-          store_segment<false>(s, m, width, lanes, add, to, finish, t);
-        }
+        winograd::with_taps(grid.down, grid.across, [&](auto d, auto a) {
+          store_segment<d(), a()>(s, m, width, lanes, add, to, finish, t);
+        });
       });
     }
   }
 
-  template <bool Tall>
+  template <int DownTaps, int AcrossTaps>
   void store_segment(
       const WinogradSegment& s,
       const A* m,
@@ -402,7 +356,10 @@ struct WinogradJob {
       S* dst,
       const Finish& finish,
       const Thread& t) const {
-    constexpr int high = Tall ? kWinogradOutputs : 1;
+    using Down = winograd::Along<winograd::Outputs, DownTaps>;
+    using Across = winograd::Along<winograd::Outputs, AcrossTaps>;
+    constexpr int high = Down::to;
+    constexpr int across_points = Across::end - Across::first;
     const auto& axis = grid.axis;
     const int64_t dy = axis[1].dilation, dx = grid.unit;
     int rows = 0;
@@ -421,10 +378,14 @@ struct WinogradJob {
     for (int64_t i = 0; i < s.count; ++i, m += width) {
       Vec<A> y[high * 4];
       int made = 0;
-      winograd::both<6, 4, Tall, Vec<A>>(
-          [&](int r, int c) { return load(m + (r * 6 + c) * m_stride()); },
-          [&](Vec<A> v) { y[made++] = v; },
-          [](const auto& a, auto& b) { winograd::outputs(a, b); });
+      winograd::both<Down, Across, Vec<A>>(
+          [&](int r, int c) {
+            return load(
+                m +
+                ((r - Down::first) * across_points + c - Across::first) *
+                    m_stride());
+          },
+          [&](Vec<A> v) { y[made++] = v; });
       const int64_t x = grid.column(i);
       if (!in_place) {
 #pragma GCC unroll 16
@@ -490,6 +451,7 @@ struct WinogradJob {
     const auto bias_of = [&](int64_t g) {
       return bias == nullptr ? nullptr : bias + g * bias_group;
     };
+    const WinogradWeights<WinogradJob> weights{*this};
     const double work = 1.0 * grid.tiles * grid.points * red * vectors * L;
     if (!source_first) {
       const int64_t panels = own_weights ? 0 : v.p.groups * lane_blocks;
@@ -499,7 +461,7 @@ struct WinogradJob {
           [&](int64_t begin, int64_t end) {
             const Thread t = mine();
             for (int64_t i = begin; i < end; ++i) {
-              transform_weights(
+              weights(
                   w + i / lane_blocks * v.w_group,
                   i % lane_blocks,
                   0,
@@ -523,7 +485,7 @@ struct WinogradJob {
               for (int64_t k = 0; k < lane_blocks; ++k) {
                 const A* u = all + (g * lane_blocks + k) * u_block();
                 if (own_weights) {
-                  transform_weights(
+                  weights(
                       w + g * v.w_group,
                       k,
                       0,
@@ -566,8 +528,8 @@ struct WinogradJob {
             for (int64_t k = begin; k < end; ++k) {
               for (int64_t b = 0; b < red_blocks; b += sum_blocks()) {
                 const int64_t n = std::min(sum_blocks(), red_blocks - b);
-                const int64_t stride = u_stride(steps(b + n) - steps(b));
-                transform_weights(w + g * v.w_group, k, b, n, t.u, stride, t);
+                const int64_t stride = u_stride(steps_in(b, b + n));
+                weights(w + g * v.w_group, k, b, n, t.u, stride, t);
                 multiply(all, count, k, b, n, t.u, stride, t);
               }
               transform_outputs(

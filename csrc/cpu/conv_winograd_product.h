@@ -5,30 +5,34 @@ namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
 
-// M[tile][lane] (+)= sum over blocks [begin, end) of a job's reduction of
+// M[tile][lane] (+)= sum over blocks of a job's reduction of
 //   source[tile] * weights[lane]
+// The blocks are those from `first` on whose bits are set in `seen`: pieces of a
+// kernel that lack a point have no product there.
+template <typename Job>
+using WinogradProductFn = void (*)(
+    const typename Job::A* source,
+    int64_t source_block,
+    const Job& job,
+    int64_t first,
+    uint64_t seen,
+    const typename Job::A* weights,
+    typename Job::A* m,
+    bool add);
+
 template <typename Job>
 struct WinogradProduct {
   using A = typename Job::A;
   static constexpr int L = Job::L;
-
-  using Product = void (*)(
-      const A* source,
-      int64_t source_block,
-      const Job& job,
-      int64_t begin,
-      int64_t end,
-      const A* weights,
-      A* m,
-      bool add);
+  using Product = WinogradProductFn<Job>;
 
   template <int P, int V>
   static void product_tile(
       const A* __restrict source,
       int64_t source_block,
       const Job& job,
-      int64_t begin,
-      int64_t end,
+      int64_t first,
+      uint64_t seen,
       const A* __restrict weights,
       A* __restrict m,
       bool add) {
@@ -40,8 +44,13 @@ struct WinogradProduct {
         c[p][v] = Vec<A>{};
       }
     }
-    for (int64_t b = begin; b < end; ++b) {
+    for (int64_t b = first; seen != 0;
+         ++b, seen >>= 1, source += source_block) {
       const int steps = job.block_steps(b);
+      if ((seen & 1) == 0) {
+        weights += steps * V * L;
+        continue;
+      }
       for (int r = 0; r < steps; ++r) {
         Vec<A> y[V];
 #pragma GCC unroll 4
@@ -58,7 +67,6 @@ struct WinogradProduct {
           }
         }
       }
-      source += source_block;
     }
     if (add) {
 #pragma GCC unroll 16

@@ -30,27 +30,20 @@ inline Vec<SideIndex<A>> group_starts(int channels) {
 
 constexpr int kSideRows = kRegisters == 32 ? 12 : 5;
 
-// m[tile] (+)= sum over `blocks` of V and their steps r of
+// As WinogradProduct: m[tile] (+)= sum over blocks of V and their steps r of
 //   channel r of source[tile] * weights[r]
-template <typename A>
-using SideProduct = void (*)(
-    const A* source,
-    int64_t source_block,
-    int64_t channels,
-    int64_t blocks,
-    const A* weights,
-    A* m,
-    bool add);
-
-template <typename A, int P>
+template <typename Job, int P>
 void side_product_tile(
-    const A* __restrict source,
+    const typename Job::A* __restrict source,
     int64_t source_block,
-    int64_t channels,
-    int64_t blocks,
-    const A* __restrict weights,
-    A* __restrict m,
+    const Job& job,
+    int64_t,
+    uint64_t seen,
+    const typename Job::A* __restrict weights,
+    typename Job::A* __restrict m,
     bool add) {
+  using A = typename Job::A;
+  const int64_t channels = job.channels;
   constexpr int L = kLanes<A>;
   const Vec<SideIndex<A>> start = group_starts<A>(static_cast<int>(channels));
   Vec<A> c[P];
@@ -58,7 +51,11 @@ void side_product_tile(
   for (int p = 0; p < P; ++p) {
     c[p] = add ? load(m + p * L) : Vec<A>{};
   }
-  for (int64_t b = 0; b < blocks; ++b, source += source_block) {
+  for (; seen != 0; seen >>= 1, source += source_block) {
+    if ((seen & 1) == 0) {
+      weights += channels * L;
+      continue;
+    }
     Vec<A> x[P];
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
@@ -78,16 +75,18 @@ void side_product_tile(
     store(m + p * L, c[p]);
   }
 }
-template <typename A, int... P>
-inline SideProduct<A> side_product_of(
+template <typename Job, int... P>
+inline WinogradProductFn<Job> side_product_of(
     int rows,
     std::integer_sequence<int, P...>) {
-  static constexpr SideProduct<A> table[] = {side_product_tile<A, P + 1>...};
+  static constexpr WinogradProductFn<Job> table[] = {
+      side_product_tile<Job, P + 1>...};
   return table[rows - 1];
 }
-template <typename A>
-inline SideProduct<A> side_product(int rows) {
-  return side_product_of<A>(rows, std::make_integer_sequence<int, kSideRows>());
+template <typename Job>
+inline WinogradProductFn<Job> side_product(int rows) {
+  return side_product_of<Job>(
+      rows, std::make_integer_sequence<int, kSideRows>());
 }
 
 // weight_grad: m[r] = sum over tiles of channel r of v[tile] * w[tile], for

@@ -5,36 +5,77 @@ namespace torchconv {
 namespace cpu {
 namespace TC_ISA {
 
+// A piece of a kernel along one dimension: up to three taps that are neighbours
+// in the source, or the single tap of a dimension without tiles.
+struct WinogradPiece {
+  int64_t taps;
+  int64_t first; // tap of the run
+  int64_t source; // what place 0 of the tile of output 0 reads
+};
+
 // One dimension of a run as tiles.
+//
+// A strided run sees, in tap j, every stride-th source: taps of the same residue
+// modulo the stride are a filter of stride 1 over a phase of the source. Phases
+// are pieces like those into which a long filter falls. Pieces of more taps come
+// first, so that the first has all points that any has.
 struct WinogradAxis {
   bool tiled; // in tiles of 4 outputs and pieces of 3 taps, or one by one
-  int64_t count, tiles, pieces, taps;
-  int64_t step, dilation,
-      first; // source = output * step + tap * dilation + first
-  int64_t t0, tstep;
+  int64_t count, tiles;
+  int64_t taps; // of the longest piece
+  int64_t step; // source = output * step + place * pitch + piece.source
+  int64_t pitch;
+  int64_t dilation; // outputs of a tile lie so far apart
+  int64_t t0, tstep, next; // tap i of a piece: t0 + (first + i next) tstep
+  std::vector<WinogradPiece> pieces;
 
   WinogradAxis() = default;
-  WinogradAxis(const AxisRun& r, bool tiled) : tiled(tiled), count(r.count) {
-    taps = r.taps;
-    step = r.a;
-    dilation = r.b;
-    first = r.c;
-    t0 = r.t0;
-    tstep = r.tstep;
-    if (tiled && dilation < 0) { // tiles read in rising order
-      first += (taps - 1) * dilation;
-      t0 += (taps - 1) * tstep;
+  WinogradAxis(const AxisRun& r, bool tiled)
+      : tiled(tiled),
+        count(r.count),
+        tiles(r.count),
+        taps(1),
+        step(r.a),
+        pitch(r.b),
+        dilation(1),
+        t0(r.t0),
+        tstep(r.tstep),
+        next(1) {
+    if (!tiled) {
+      for (int64_t j = 0; j < r.taps; ++j) {
+        pieces.push_back({1, j, r.c + j * r.b});
+      }
+      return;
+    }
+    int64_t apart = r.b, start = r.c; // tap j reads start + j * apart
+    if (apart < 0) { // tiles read in rising order
+      start += (r.taps - 1) * apart;
+      t0 += (r.taps - 1) * tstep;
       tstep = -tstep;
-      dilation = -dilation;
+      apart = -apart;
     }
-    if (tiled) {
-      const int64_t group = kWinogradOutputs * dilation;
-      tiles = (count + group - 1) / group * dilation;
-      pieces = (taps + kWinogradTaps - 1) / kWinogradTaps;
-    } else {
-      tiles = count;
-      pieces = taps;
+    next = step; // 1, or a stride, where taps are neighbours (refusal)
+    pitch = next * apart;
+    dilation = pitch / step;
+    const int64_t group = kWinogradOutputs * dilation;
+    tiles = (count + group - 1) / group * dilation;
+    taps = 0;
+    for (int64_t phase = 0; phase < std::min(next, r.taps); ++phase) {
+      const int64_t all = (r.taps - phase + next - 1) / next;
+      const int64_t parts = (all + kWinogradTaps - 1) / kWinogradTaps;
+      for (int64_t i = 0; i < parts; ++i) {
+        const int64_t begin = all * i / parts, end = all * (i + 1) / parts;
+        const int64_t first = phase + begin * next;
+        const int64_t place = winograd::first_point(end - begin);
+        pieces.push_back(
+            {end - begin, first, start + first * apart - place * pitch});
+        taps = std::max(taps, end - begin);
+      }
     }
+    std::stable_sort(
+        pieces.begin(), pieces.end(), [](const auto& a, const auto& b) {
+          return a.taps > b.taps;
+        });
   }
   // The first output of tile i. Outputs of a tile lie `dilation` apart, so that
   // they share their sources; tiles between them are neighbours in the order.
@@ -42,9 +83,14 @@ struct WinogradAxis {
     return tiled ? i / dilation * kWinogradOutputs * dilation + i % dilation
                  : i;
   }
-  int64_t source(int64_t output, int64_t piece) const {
-    return output * step + first +
-        piece * dilation * (tiled ? kWinogradTaps : 1);
+  int64_t first_point() const {
+    return tiled ? winograd::first_point(taps) : 0;
+  }
+  int64_t points() const {
+    return tiled ? winograd::point_count(taps) : 1;
+  }
+  int64_t tap(const WinogradPiece& piece) const {
+    return t0 + piece.first * tstep;
   }
 };
 
@@ -56,13 +102,22 @@ struct WinogradSegment {
   int64_t at; // of the first tile, counted in the block
 };
 
+// A choice of a piece in each dimension.
+struct WinogradFilter {
+  WinogradPiece piece[3];
+  // What with_taps() takes.
+  int64_t down, across;
+  uint64_t points; // those of the grid that it has, a bit each
+};
+
 // The positions of a run, cut into tiles of 4 x 4 outputs or, where the kernel is
 // flat, of 1 x 4. Tiles are numbered in the order of samples, depths, rows,
 // columns.
 struct WinogradGrid {
   WinogradAxis axis[3];
   bool tall;
-  int points;
+  int64_t down, across; // taps of the longest piece, for with_taps()
+  int points; // that any piece has
   int64_t
       pieces; // of the kernel: its depth times the pieces of both dimensions
   int64_t unit; // tiles that stay together
@@ -74,22 +129,77 @@ struct WinogradGrid {
       const AxisRun& r1,
       const AxisRun& r2,
       int64_t batch)
-      : tall(r1.taps > 1),
-        points(tall ? 36 : 6) {
+      : tall(r1.taps > 1) {
     axis[0] = WinogradAxis(r0, false);
     axis[1] = WinogradAxis(r1, tall);
     axis[2] = WinogradAxis(r2, true);
-    pieces = axis[0].pieces * axis[1].pieces * axis[2].pieces;
+    down = tall ? axis[1].taps : 0;
+    across = axis[2].taps;
+    points = static_cast<int>(axis[1].points() * axis[2].points());
+    pieces = 1;
+    for (const WinogradAxis& a : axis) {
+      pieces *= static_cast<int64_t>(a.pieces.size());
+    }
     unit = axis[2].dilation;
     segment = std::max<int64_t>(1, (tall ? 16 : 64) / unit) * unit;
     tiles = batch * axis[0].tiles * axis[1].tiles * axis[2].tiles;
   }
 
-  // Piece i along each dimension.
-  void piece(int64_t i, int64_t (&at)[3]) const {
-    at[2] = i % axis[2].pieces;
-    at[1] = i / axis[2].pieces % axis[1].pieces;
-    at[0] = i / axis[2].pieces / axis[1].pieces;
+  // Piece i of the kernel.
+  WinogradFilter filter(int64_t i) const {
+    WinogradFilter f;
+    for (int d = 2; d >= 0; --d) {
+      const int64_t n = static_cast<int64_t>(axis[d].pieces.size());
+      f.piece[d] = axis[d].pieces[i % n];
+      i /= n;
+    }
+    f.down = tall ? f.piece[1].taps : 0;
+    f.across = f.piece[2].taps;
+    f.points = 0;
+    const int64_t high = tall ? winograd::point_count(f.down) : 1;
+    for (int64_t y = 0; y < high; ++y) {
+      for (int64_t x = 0; x < winograd::point_count(f.across); ++x) {
+        f.points |= uint64_t{1}
+            << (first_point(f.down, f.across) + y * axis[2].points() + x);
+      }
+    }
+    return f;
+  }
+  // The first point of such a filter, counted among those of the grid, and the
+  // points from the end of one of its rows to its next.
+  int64_t first_point(int64_t down, int64_t across) const {
+    const int64_t y =
+        tall ? winograd::first_point(down) - axis[1].first_point() : 0;
+    const int64_t x = winograd::first_point(across) - axis[2].first_point();
+    return y * axis[2].points() + x;
+  }
+  int64_t gap(int64_t across) const {
+    return axis[2].points() - winograd::point_count(across);
+  }
+  // The points of such a filter, for results of `both`, when the points of the
+  // grid begin at `to` and lie `stride` apart.
+  template <int Down, int Across, typename A>
+  winograd::Points<A, winograd::point_count(Across)> to_points(
+      A* to,
+      int64_t stride) const {
+    return {
+        to + first_point(Down, Across) * stride, stride, gap(Across) * stride};
+  }
+  // Where point (row, column) of the six by six, or one by six, lies among those
+  // of the grid.
+  int64_t point(int64_t row, int64_t column) const {
+    return (row - axis[1].first_point()) * axis[2].points() + column -
+        axis[2].first_point();
+  }
+  // The coordinates of the source that place 0 of a segment's first tile reads.
+  void corner(
+      const WinogradSegment& s,
+      const WinogradFilter& f,
+      int64_t (&at)[3]) const {
+    const int64_t output[3] = {s.depth, s.row, axis[2].output(s.tile)};
+    for (int d = 0; d < 3; ++d) {
+      at[d] = output[d] * axis[d].step + f.piece[d].source;
+    }
   }
   // The place of tile i of a segment among its columns.
   int64_t column(int64_t i) const {
@@ -157,14 +267,16 @@ struct WinogradRow {
       store(out + i * L, lanes);
     };
     int64_t i = 0;
-    if (channel != 1 && stride == 1 && step == 1) {
-      for (; i < count && x0 + i < 0; ++i) {
+    if (channel != 1 && stride == 1 && step <= 2) {
+      for (; i < count && x0 + i * step < 0; ++i) {
         single(i);
       }
-      const int64_t inside = std::min(count, size - x0);
+      const int64_t inside = std::min(count, (size - x0 + step - 1) / step);
       for (int64_t j = i; j < inside; j += L) {
         const int n = static_cast<int>(std::min<int64_t>(L, inside - j));
-        turn(at + x0 + j, n, out + j * L);
+        const S* from = at + x0 + j * step;
+        step == 1 ? turn<1>(from, n, out + j * L)
+                  : turn<2>(from, n, out + j * L);
       }
       i = std::max(i, inside);
     }
@@ -173,17 +285,26 @@ struct WinogradRow {
     }
   }
 
-  // Up to L neighbouring positions, turned to channel order.
+  // Up to L positions, neighbours or every second one, turned to channel order.
+  template <int Step>
   void turn(const S* from, int n, acc_t<S>* out) const {
     using A = acc_t<S>;
     constexpr int L = kLanes<A>;
+    const int reach = Step * (n - 1) + 1; // elements from the first to the last
+    const auto some = [&](const S* p, int count) {
+      return count >= L ? load_as(p) : load_as_partial(p, std::max(count, 0));
+    };
     Vec<A> square[L];
 #pragma GCC unroll 16
     for (int c = 0; c < L; ++c) {
-      square[c] = c < channels
-          ? (n == L ? load_as(from + c * channel)
-                    : load_as_partial(from + c * channel, n))
-          : Vec<A>{};
+      const S* p = from + c * channel;
+      if (c >= channels) {
+        square[c] = Vec<A>{};
+      } else if constexpr (Step == 1) {
+        square[c] = some(p, reach);
+      } else {
+        square[c] = every_other<0, A>(some(p, reach), some(p + L, reach - L));
+      }
     }
     transpose_block<A>(square);
 #pragma GCC unroll 16
@@ -195,71 +316,48 @@ struct WinogradRow {
   }
 };
 
-// A tile's From x From elements (From of one row, where it is flat), get(row,
-// column), transformed to its points, `stride` apart.
-template <int From, bool Tall, typename A, typename G, typename T>
-inline __attribute__((always_inline)) void winograd_points(
-    G get,
-    A* to,
-    int64_t stride,
-    T transform) {
-  winograd::both<From, kWinogradPoints, Tall, Vec<A>>(
-      get, winograd::Points<A>{to, stride}, transform);
-}
-
-// The same of elements `row` and `pixel` apart. channels: of each vector, that
-// may be read.
-template <int From, bool Tall, typename A, typename T>
+// A tile whose rows and columns lie `row` and `pixel` apart, transformed. from:
+// the first place that is read. channels: of each vector, that may be read.
+template <typename Down, typename Across, typename A, typename P>
 inline void winograd_tile(
     const A* from,
     int64_t row,
     int64_t pixel,
     int channels,
-    A* to,
-    int64_t stride,
-    T transform) {
+    P points) {
+  const auto at = [&](int r, int x) {
+    return from + (r - Down::first) * row + (x - Across::first) * pixel;
+  };
   if (channels == kLanes<A>) {
-    winograd_points<From, Tall>(
-        [&](int r, int x) { return load(from + r * row + x * pixel); },
-        to,
-        stride,
-        transform);
+    winograd::both<Down, Across, Vec<A>>(
+        [&](int r, int x) { return load(at(r, x)); }, points);
   } else {
-    winograd_points<From, Tall>(
-        [&](int r, int x) {
-          return load_partial(from + r * row + x * pixel, channels);
-        },
-        to,
-        stride,
-        transform);
+    winograd::both<Down, Across, Vec<A>>(
+        [&](int r, int x) { return load_partial(at(r, x), channels); }, points);
   }
 }
 
 // The same at a border: rows that lie outside are null, columns outside hold no
 // channels.
-template <int From, bool Tall, typename A, typename T>
+template <typename Down, typename Across, typename A, typename P>
 inline void winograd_border_tile(
-    const A* const (&rows)[Tall ? From : 1],
-    const int64_t (&place)[From],
-    const int (&channels)[From],
-    A* to,
-    int64_t stride,
-    T transform) {
-  winograd_points<From, Tall>(
+    const A* const (&rows)[Down::from],
+    const int64_t (&place)[Across::from],
+    const int (&channels)[Across::from],
+    P points) {
+  winograd::both<Down, Across, Vec<A>>(
       [&](int r, int x) {
         return rows[r] == nullptr
             ? Vec<A>{}
             : load_partial(rows[r] + place[x], channels[x]);
       },
-      to,
-      stride,
-      transform);
+      points);
 }
 
-// All tiles of a segment of one tensor and up to L of its channels, by F(4, 3)'s
-// B^T (From = 6: sources, which a padding mode may show) or by F(3, 4)'s G
-// (From = 4: gradients of outputs).
-template <int From, typename S>
+// All tiles of a segment of one tensor and up to L of its channels, by
+// winograd::Source (sources, which a padding mode may show) or
+// winograd::Gradients (those of outputs).
+template <template <int> class T, typename S>
 struct WinogradTransform {
   using A = acc_t<S>;
   static constexpr int L = kLanes<A>;
@@ -268,37 +366,46 @@ struct WinogradTransform {
   const Strides& strides;
   const int64_t (&size)[3];
   PaddingMode mode;
+  int64_t step[2], pitch[2]; // rows and columns, from tile to tile and in one
   bool in_place; // channels lie side by side and need no conversion
 
   WinogradTransform(
       const WinogradGrid& grid,
       const Strides& strides,
       const int64_t (&size)[3],
-      PaddingMode mode)
+      PaddingMode mode,
+      bool outputs) // which the grid counts, or sources
       : grid(grid),
         strides(strides),
         size(size),
         mode(mode),
-        in_place(std::is_same_v<S, A> && strides.c == 1) {}
+        in_place(std::is_same_v<S, A> && strides.c == 1) {
+    for (int i = 0; i < 2; ++i) {
+      const WinogradAxis& axis = grid.axis[i + 1];
+      step[i] = outputs ? 1 : axis.step;
+      pitch[i] = outputs ? axis.dilation : axis.pitch;
+    }
+  }
 
-  // corner: coordinates of the first element of the segment's first tile. Tile i
-  // goes to `to` + i * tile, its points `stride` apart.
+  // corner: coordinates of place 0 of the segment's first tile. Tile i goes to
+  // `to` + i * tile, the points of the grid `stride` apart.
   void operator()(
       const S* tensor, // at the first channel
       const WinogradSegment& s,
       const int64_t (&corner)[3],
+      int64_t down,
+      int64_t across,
       int channels,
       A* to,
       int64_t tile,
       int64_t stride,
       A* stage) const {
-    grid.tall
-        ? transform<true>(tensor, s, corner, channels, to, tile, stride, stage)
-        : transform<false>(
-              tensor, s, corner, channels, to, tile, stride, stage);
+    winograd::with_taps(down, across, [&](auto d, auto a) {
+      transform<d(), a()>(tensor, s, corner, channels, to, tile, stride, stage);
+    });
   }
 
-  template <bool Tall>
+  template <int DownTaps, int AcrossTaps>
   void transform(
       const S* tensor,
       const WinogradSegment& s,
@@ -308,20 +415,18 @@ struct WinogradTransform {
       int64_t tile,
       int64_t stride,
       A* stage) const {
-    constexpr int high = Tall ? From : 1;
-    const int64_t dy = grid.axis[1].dilation, dx = grid.unit;
-    const auto apply = [](const auto& a, auto& b) {
-      if constexpr (From == 6) {
-        winograd::source(a, b);
-      } else {
-        winograd::filter4(a, b);
-      }
+    using Down = winograd::Along<T, DownTaps>;
+    using Across = winograd::Along<T, AcrossTaps>;
+    const auto points = [&](int64_t i) {
+      return grid.template to_points<DownTaps, AcrossTaps>(
+          to + i * tile, stride);
     };
+    const int64_t dx = grid.unit;
     const int64_t z = source_index(corner[0], size[0], mode);
-    WinogradRow<S> rows[high];
+    WinogradRow<S> rows[Down::from];
     bool inside = z >= 0;
-    for (int r = 0; r < high; ++r) {
-      const int64_t at = corner[1] + r * dy;
+    for (int r = Down::first; r < Down::end; ++r) {
+      const int64_t at = corner[1] + r * pitch[0];
       const int64_t y = winograd_source(at, size[1], mode);
       rows[r] = {
           z < 0 || y < 0 ? nullptr
@@ -334,62 +439,54 @@ struct WinogradTransform {
           mode};
       inside = inside && at >= 0 && at < size[1];
     }
+    constexpr int first = Across::first, places = Across::end - first;
+    const int64_t left = corner[2] + first * pitch[1]; // of what is read
     if (!in_place) {
-      const int64_t slots = kWinogradOutputs * s.count + (From - 4) * dx;
-      for (int r = 0; r < high; ++r) {
-        rows[r].stage(corner[2], 1, slots, stage + r * slots * L);
+      const int64_t slots = kWinogradOutputs * s.count + (places - 4) * dx;
+      for (int r = Down::first; r < Down::end; ++r) {
+        rows[r].stage(
+            left, step[1], slots, stage + (r - Down::first) * slots * L);
       }
       for (int64_t i = 0; i < s.count; ++i) {
-        winograd_tile<From, Tall>(
-            stage + grid.column(i) * L,
-            slots * L,
-            dx * L,
-            L,
-            to + i * tile,
-            stride,
-            apply);
+        winograd_tile<Down, Across>(
+            stage + grid.column(i) * L, slots * L, dx * L, L, points(i));
       }
       return;
     }
     for (int64_t i = 0; i < s.count; ++i) {
-      const int64_t x = corner[2] + grid.column(i);
+      const int64_t x = left + grid.column(i) * step[1];
       if constexpr (std::is_same_v<S, A>) {
-        if (inside && x >= 0 && x + (From - 1) * dx < size[2]) {
-          winograd_tile<From, Tall>(
-              rows[0].at + x * strides.s[2],
-              dy * strides.s[1],
-              dx * strides.s[2],
+        if (inside && x >= 0 && x + (places - 1) * pitch[1] < size[2]) {
+          winograd_tile<Down, Across>(
+              rows[Down::first].at + x * strides.s[2],
+              pitch[0] * strides.s[1],
+              pitch[1] * strides.s[2],
               channels,
-              to + i * tile,
-              stride,
-              apply);
+              points(i));
           continue;
         }
-      }
-      if constexpr (std::is_same_v<S, A>) {
         if (mode == PaddingMode::zeros) {
-          const A* lines[high];
-          int64_t place[From];
-          int filled[From];
-          for (int r = 0; r < high; ++r) {
+          const A* lines[Down::from];
+          int64_t place[Across::from];
+          int filled[Across::from];
+          for (int r = Down::first; r < Down::end; ++r) {
             lines[r] = rows[r].at;
           }
-          for (int j = 0; j < From; ++j) {
-            const int64_t at = x + j * dx;
+          for (int j = 0; j < places; ++j) {
+            const int64_t at = x + j * pitch[1];
             const bool seen = at >= 0 && at < size[2];
-            place[j] = seen ? at * strides.s[2] : 0;
-            filled[j] = seen ? channels : 0;
+            place[first + j] = seen ? at * strides.s[2] : 0;
+            filled[first + j] = seen ? channels : 0;
           }
-          winograd_border_tile<From, Tall>(
-              lines, place, filled, to + i * tile, stride, apply);
+          winograd_border_tile<Down, Across>(lines, place, filled, points(i));
           continue;
         }
       }
-      for (int r = 0; r < high; ++r) {
-        rows[r].stage(x, dx, From, stage + r * From * L);
+      for (int r = Down::first; r < Down::end; ++r) {
+        rows[r].stage(
+            x, pitch[1], places, stage + (r - Down::first) * places * L);
       }
-      winograd_tile<From, Tall>(
-          stage, From * L, L, L, to + i * tile, stride, apply);
+      winograd_tile<Down, Across>(stage, places * L, L, L, points(i));
     }
   }
 };

@@ -24,12 +24,12 @@ struct WinogradWeightGrad {
   int64_t channels; // of one of them
   GatherView view; // of forward
   WinogradGrid grid;
-  WinogradTransform<6, S> x_transform;
-  WinogradTransform<4, S> y_transform;
+  WinogradTransform<winograd::Source, S> x_transform;
+  WinogradTransform<winograd::Gradients, S> y_transform;
   int64_t channel_blocks, columns; // of V: channels in blocks, piece by piece
   int64_t vectors, lane_blocks;
   int wide;
-  int taps; // of a piece
+  int64_t taps; // of the kernel
   int64_t block, blocks; // tiles that are multiplied at a time
   TileCut rows; // channels as rows of the register tile
 
@@ -39,15 +39,15 @@ struct WinogradWeightGrad {
         channels(p.in_group() / side),
         view(gather_view(p, Pass::forward)),
         grid(view.runs[0][0], view.runs[1][0], view.runs[2][0], p.batch),
-        x_transform(grid, p.x, p.in, p.mode),
-        y_transform(grid, p.y, p.out, PaddingMode::zeros),
+        x_transform(grid, p.x, p.in, p.mode, false),
+        y_transform(grid, p.y, p.out, PaddingMode::zeros, true),
         rows(1, 1) {
     channel_blocks = (p.in_group() + L - 1) / L;
     columns = channel_blocks * grid.pieces * L;
     vectors = (p.out_group() + L - 1) / L;
     wide = static_cast<int>(std::min<int64_t>(2, vectors));
     lane_blocks = (vectors + wide - 1) / wide;
-    taps = grid.tall ? 9 : 3;
+    taps = p.taps();
     rows = TileCut(channels, tile_rows<A>(wide));
     // V and W take up to three times the weights and half a megabyte, and 8 MB.
     // More than 64 tiles would not make the outputs' transform much rarer, and
@@ -75,22 +75,21 @@ struct WinogradWeightGrad {
   int64_t m_stride() const {
     return tile_rows<A>(wide) * wide * L;
   }
-  int64_t sum_size() const { // of a piece and block of lanes
+  int64_t sum_size() const { // of a block of lanes
     return channels * taps * wide * L;
   }
 
   struct Shared {
     A* v;
     A* w; // [block of lanes][point][tile][lane]
-    A* sum; // [block of lanes][piece][channel][tap][lane], of several blocks
+    A* sum; // [block of lanes][channel][tap][lane], of several blocks of tiles
     int64_t* v_off; // of each tile in V
   };
   Shared take_shared(Scratch& scratch) const {
     Shared s;
     s.v = scratch.take<A>(grid.points * v_stride());
     s.w = scratch.take<A>(lane_blocks * grid.points * w_stride());
-    s.sum = scratch.take<A>(
-        blocks > 1 ? lane_blocks * grid.pieces * sum_size() : 0);
+    s.sum = scratch.take<A>(blocks > 1 ? lane_blocks * sum_size() : 0);
     s.v_off = scratch.take<int64_t>(block);
     return s;
   }
@@ -131,17 +130,16 @@ struct WinogradWeightGrad {
       const Shared& shared,
       const Thread& t) const {
     const int64_t c = i % channel_blocks * L;
-    int64_t piece[3];
-    grid.piece(i / channel_blocks, piece);
+    const WinogradFilter f = grid.filter(i / channel_blocks);
     grid.each_segment(first, count, [&](const WinogradSegment& s) {
-      const int64_t corner[3] = {
-          grid.axis[0].source(s.depth, piece[0]),
-          grid.axis[1].source(s.row, piece[1]),
-          grid.axis[2].source(grid.axis[2].output(s.tile), piece[2])};
+      int64_t corner[3];
+      grid.corner(s, f, corner);
       x_transform(
           x + c * p.x.c,
           s,
           corner,
+          f.down,
+          f.across,
           static_cast<int>(std::min<int64_t>(L, p.in_group() - c)),
           shared.v + s.at * columns + i * L,
           columns,
@@ -167,6 +165,8 @@ struct WinogradWeightGrad {
           y + i * L * p.y.c,
           s,
           corner,
+          grid.down,
+          grid.across,
           static_cast<int>(std::min<int64_t>(L, p.out_group() - i * L)),
           to + s.at * width,
           width,
@@ -188,7 +188,11 @@ struct WinogradWeightGrad {
     const int lanes = block_vectors(k), width = lanes * L;
     const int height = rows.rows(row);
     const auto product = tile_function<A, false>(height, lanes);
+    const WinogradFilter f = grid.filter(piece);
     for (int i = 0; i < grid.points; ++i) {
+      if ((f.points >> i & 1) == 0) {
+        continue;
+      }
       if (side > 1) {
         side_rows(
             static_cast<int>(channels),
@@ -212,56 +216,78 @@ struct WinogradWeightGrad {
           width,
           false);
     }
-    sum += rows.begin(row) * taps * width;
-    for (int r = 0; r < height; ++r) {
-      for (int lane = 0; lane < width; lane += L) {
-        const A* m = t.m + r * width + lane;
-        A* to = sum + r * taps * width + lane;
-        grid.tall ? add_taps<true>(m, to, width, add)
-                  : add_taps<false>(m, to, width, add);
+    sum += (rows.begin(row) * taps + tap(f, 0) * p.kernel[1] * p.kernel[2] +
+            tap(f, 1) * p.kernel[2] + tap(f, 2)) *
+        width;
+    winograd::with_taps(f.down, f.across, [&](auto d, auto a) {
+      for (int r = 0; r < height; ++r) {
+        for (int lane = 0; lane < width; lane += L) {
+          add_taps<d(), a()>(
+              t.m + r * width + lane,
+              sum + r * taps * width + lane,
+              width,
+              add);
+        }
       }
-    }
+    });
   }
-  template <bool Tall>
+  int64_t tap(const WinogradFilter& f, int d) const { // the first
+    return grid.axis[d].tap(f.piece[d]);
+  }
+  template <int DownTaps, int AcrossTaps>
   void add_taps(const A* m, A* to, int64_t width, bool add) const {
-    winograd::both<kWinogradPoints, kWinogradTaps, Tall, Vec<A>>(
-        [&](int r, int c) { return load(m + (r * 6 + c) * m_stride()); },
+    using Down = winograd::Along<winograd::Sums, DownTaps>;
+    using Across = winograd::Along<winograd::Sums, AcrossTaps>;
+    const int64_t column = grid.axis[2].next * width;
+    const int64_t row = grid.axis[1].next * p.kernel[2] * width;
+    int made = 0;
+    winograd::both<Down, Across, Vec<A>>(
+        [&](int r, int c) { return load(m + grid.point(r, c) * m_stride()); },
         [&](Vec<A> v) {
-          store(to, add ? load(to) + v : v);
-          to += width;
-        },
-        [](const auto& a, auto& b) { winograd::outputs3(a, b); });
+          A* at = to + made / AcrossTaps * row + made % AcrossTaps * column;
+          ++made;
+          store(at, add ? load(at) + v : v);
+        });
   }
 
-  // The taps that exist, of one piece, into the gradient.
-  void write(int64_t i, int64_t k, const A* sum, S* w) const {
+  // The sums of a block of lanes into the gradient.
+  void write(int64_t k, const A* sum, S* w) const {
     const int width = block_vectors(k) * L;
     const int valid = static_cast<int>(
         std::min<int64_t>(width, p.out_group() - k * wide * L));
     const int channels = static_cast<int>(this->channels);
-    int64_t piece[3];
-    grid.piece(i, piece);
-    const int64_t y = piece[1] * kWinogradTaps, x = piece[2] * kWinogradTaps;
-    const int64_t down = std::min<int64_t>(kWinogradTaps, p.kernel[1] - y);
-    const int64_t across = std::min<int64_t>(kWinogradTaps, p.kernel[2] - x);
-    S* to = w + k * wide * L * p.w.n + piece[0] * p.w.s[0] + y * p.w.s[1] +
-        x * p.w.s[2];
-    if (p.w.c == taps && p.w.s[2] == 1 && (taps == 3 || p.w.s[1] == 3)) {
-      store_tile<S>(sum, channels * taps, width, valid, nullptr, to, p.w.n, 1);
+    S* to = w + k * wide * L * p.w.n;
+    int64_t apart = 1; // of neighbouring taps, if all lie side by side
+    bool dense = true;
+    for (int d = 2; d >= 0; --d) {
+      dense = dense && (p.kernel[d] == 1 || p.w.s[d] == apart);
+      apart *= p.kernel[d];
+    }
+    if (dense && p.w.c == taps) {
+      store_tile<S>(
+          sum,
+          static_cast<int>(channels * taps),
+          width,
+          valid,
+          nullptr,
+          to,
+          p.w.n,
+          1);
       return;
     }
-    for (int64_t a = 0; a < down; ++a) {
-      for (int64_t b = 0; b < across; ++b) {
-        store_tile<S>(
-            sum + (a * kWinogradTaps + b) * width,
-            channels,
-            taps * width,
-            valid,
-            nullptr,
-            to + a * p.w.s[1] + b * p.w.s[2],
-            p.w.n,
-            p.w.c);
-      }
+    for (int64_t i = 0; i < taps; ++i) {
+      const int64_t across = i % p.kernel[2];
+      const int64_t down = i / p.kernel[2] % p.kernel[1];
+      const int64_t depth = i / p.kernel[2] / p.kernel[1];
+      store_tile<S>(
+          sum + i * width,
+          channels,
+          static_cast<int>(taps * width),
+          valid,
+          nullptr,
+          to + depth * p.w.s[0] + down * p.w.s[1] + across * p.w.s[2],
+          p.w.n,
+          p.w.c);
     }
   }
 
@@ -338,16 +364,23 @@ struct WinogradWeightGrad {
           });
       if (blocks == 1) {
         each(
-            panels,
-            task_grain(panels, work * count),
+            lane_blocks,
+            task_grain(lane_blocks, work * count),
             [&](int64_t begin, int64_t end) __attribute__((noinline)) {
               const Thread t = mine();
-              for (int64_t i = begin; i < end; ++i) {
-                const int64_t k = i / grid.pieces, piece = i % grid.pieces;
-                for (int64_t row = 0; row < rows.tiles; ++row) {
-                  accumulate(piece, row, k, count, false, shared, t, t.sum);
+              for (int64_t k = begin; k < end; ++k) {
+                for (int64_t i = 0; i < grid.pieces * rows.tiles; ++i) {
+                  accumulate(
+                      i / rows.tiles,
+                      i % rows.tiles,
+                      k,
+                      count,
+                      false,
+                      shared,
+                      t,
+                      t.sum);
                 }
-                write(piece, k, t.sum, to);
+                write(k, t.sum, to);
               }
             });
         continue;
@@ -368,21 +401,17 @@ struct WinogradWeightGrad {
                   first > 0,
                   shared,
                   t,
-                  shared.sum + panel * sum_size());
+                  shared.sum + panel / grid.pieces * sum_size());
             }
           });
     }
     if (blocks > 1) {
       each(
-          panels,
-          task_grain(panels, 10.0 * panels * sum_size()),
+          lane_blocks,
+          task_grain(lane_blocks, 10.0 * lane_blocks * sum_size()),
           [&](int64_t begin, int64_t end) __attribute__((noinline)) {
-            for (int64_t i = begin; i < end; ++i) {
-              write(
-                  i % grid.pieces,
-                  i / grid.pieces,
-                  shared.sum + i * sum_size(),
-                  to);
+            for (int64_t k = begin; k < end; ++k) {
+              write(k, shared.sum + k * sum_size(), to);
             }
           });
     }
