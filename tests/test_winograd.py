@@ -180,12 +180,16 @@ def test_every_small_plane() -> None:
         sizes = sizes_of(problem)
         x, w, b, grad = (normal(size, torch.float32) for size in sizes)
         expected = expected_passes(problem, x, w, b, grad)
-        for isa in each_isa():
-            found = conv_passes(problem, x, w, b, grad, "winograd")
-            assert all(isinstance(result, Tensor) for result in found.values())
-            failures += [
-                f"{isa} {f}" for f in compare(problem, found, expected, torch.float32)
-            ]
+        for last in (False, True):
+            form = torch.channels_last if last else torch.contiguous_format
+            xf, wf, gf = (t.contiguous(memory_format=form) for t in (x, w, grad))
+            for isa in each_isa():
+                found = conv_passes(problem, xf, wf, b, gf, "winograd", last)
+                assert all(isinstance(result, Tensor) for result in found.values())
+                failures += [
+                    f"{isa} {last} {f}"
+                    for f in compare(problem, found, expected, torch.float32)
+                ]
     assert not failures, "\n".join(failures)
 
 
