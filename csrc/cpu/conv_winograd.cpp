@@ -140,6 +140,12 @@ double cost(const ConvProblem& problem, Pass pass) {
   operations += times * product *
       (pass == Pass::weight_grad ? points * 8 + taps * 12
                                  : points * 4 + taps * (9 + convert));
+  // Pieces of a kernel each convert their sources: measured beside dot, which
+  // bfloat16 has for a choice.
+  if (p.dtype == DType::bf16 &&
+      (strided || p.kernel[1] > 3 || p.kernel[2] > 3)) {
+    operations *= 1.4;
+  }
   return p.groups / side * (operations * L / fma_rate(p.dtype) + 1000);
 }
 
