@@ -57,6 +57,21 @@ double lanes_used(const ConvProblem& p, Pass pass, bool columns) {
       rows ? filled(row, L) * std::min(1.0, chains / 8.0) : 0.0);
 }
 
+// What direct pays for strides between groups, too small for products to hide it:
+// rows are sampled as they are copied, and results leave phase by phase, one by one
+// where a group has fewer channels than a vector or these lie apart.
+double strided_groups(const ConvProblem& p, Pass pass, double source) {
+  if (pass == Pass::forward) {
+    return p.x.s[2] == 1 && p.in_group() > 1 ? 0.15 * source : 0;
+  }
+  if (pass != Pass::input_grad || !can_fold(p, pass)) {
+    return 0;
+  }
+  const bool vectors = p.x.c == 1 && p.in_group() >= vector_lanes(p.dtype);
+  const double each = p.in_group() == 1 ? 0.7 : vectors ? 0.6 : 1.2;
+  return each * p.batch * p.in_channels * p.in_pixels();
+}
+
 } // namespace
 
 double tile_cost(const ConvProblem& p, Pass pass, bool columns) {
@@ -72,9 +87,8 @@ double tile_cost(const ConvProblem& p, Pass pass, bool columns) {
   if (columns) {
     copies += 0.5 * product / p.out_group();
   }
-  if (pass == Pass::input_grad && p.in_group() == 1 && can_fold(p, pass)) {
-    copies +=
-        0.7 * p.batch * p.in_channels * p.in_pixels(); // stored one by one
+  if (!columns && p.groups > 1 && p.stride[2] > 1) {
+    copies += strided_groups(p, pass, source);
   }
   return product / (fma_rate(p.dtype) * used) + copies + 300.0 * p.groups;
 }

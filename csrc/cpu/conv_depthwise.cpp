@@ -78,8 +78,19 @@ double strip_cost(const ConvProblem& p, Pass pass) {
   const double copies = (sources + results) * (turns ? 2.4 : 1.6) / s.lanes;
   const double strips =
       200.0 * p.batch * s.units * s.blocks[0] * s.blocks[1] * s.blocks[2];
+  // Rows are copied one by one; phases are brought between one another; each
+  // weight's lanes are summed.
+  const Planes& from = s.source;
+  double rest =
+      4.0 * p.batch * p.groups * s.source_group * from.size[0] * from.size[1];
+  if (pass == Pass::input_grad && p.stride[2] > 1) {
+    rest += 0.25 * sources;
+  }
+  if (pass == Pass::weight_grad && !s.channel_lanes) {
+    rest += 1.2 * p.out_channels * p.in_group() * p.taps();
+  }
   return conv_flops(p) / 2 / (fma_rate(p.dtype) * used * (shared ? 1 : 0.6)) +
-      copies + strips;
+      copies + strips + (p.in_group() == 1 ? 0 : rest);
 }
 
 void strip_run(

@@ -7,20 +7,6 @@ namespace cpu {
 namespace TC_ISA {
 namespace {
 
-// The sum of a vector, halves onto halves: the error of a pairwise sum.
-template <typename A>
-inline A sum_lanes(const A* v) {
-  constexpr int L = kLanes<A>;
-  A lane[L];
-  store(lane, load(v));
-  for (int h = L / 2; h > 0; h /= 2) {
-    for (int l = 0; l < h; ++l) {
-      lane[l] += lane[l + h];
-    }
-  }
-  return lane[0];
-}
-
 template <typename S, bool Channels>
 class WeightGrad {
   using A = acc_t<S>;
@@ -169,7 +155,7 @@ class WeightGrad {
     }
   }
 
-  void write(int64_t first, int64_t groups, int lanes, int64_t total) const {
+  void write(int64_t first, int64_t groups, int lanes, int64_t total) {
     const Strides& ws = s.p.w;
     S* to = gw + first * s.p.out_group() * ws.n;
     const A* sum = sums;
@@ -181,14 +167,19 @@ class WeightGrad {
       }
       return;
     }
+    // Vectors to scalars, in place.
+    const int64_t count = groups * s.dest_group * total;
+    for (int64_t i = 0; i < count; i += L) {
+      sum_all(sums + i * L);
+      store(sums + i, load(sums + i * L));
+    }
     for (int64_t g = 0; g < groups; ++g) {
       for (int64_t k = 0; k < s.dest_group;) {
         const int64_t left = s.dest_group - k;
         const int64_t wide = left >= 4 ? 4 : left >= 2 ? 2 : 1;
         for (int64_t i = 0; i < total; ++i) {
-          for (int64_t j = 0; j < wide; ++j, sum += L) {
-            to[(g * s.dest_group + k + j) * ws.n + taps.weight[i]] =
-                S(sum_lanes(sum));
+          for (int64_t j = 0; j < wide; ++j) {
+            to[(g * s.dest_group + k + j) * ws.n + taps.weight[i]] = S(*sum++);
           }
         }
         k += wide;

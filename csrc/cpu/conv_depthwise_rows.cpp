@@ -337,26 +337,6 @@ class InPlace {
     }
   }
 
-  // The sums of L vectors, side by side into the first of them: halves onto
-  // halves, as sum_lanes.
-  static void sum_all(A* v) {
-    constexpr int L = kLanes<A>;
-    Vec<A> rows[L];
-#pragma GCC unroll 16
-    for (int l = 0; l < L; ++l) {
-      rows[l] = load(v + l * L);
-    }
-#pragma GCC unroll 4
-    for (int h = L / 2; h > 0; h /= 2) {
-#pragma GCC unroll 16
-      for (int l = 0; l < h; ++l) {
-        rows[l] = interleave<0, A>(rows[l], rows[l + h]) +
-            interleave<1, A>(rows[l], rows[l + h]);
-      }
-    }
-    store(v, rows[0]);
-  }
-
   template <int K1>
   void add_plane(
       const RowsProblem<A>& p,

@@ -335,7 +335,8 @@ StripScratch strip_scratch(const StripShape& s) {
   };
   // Tiles read up to a vector past the last position.
   r.strip = take(groups * s.source_group * s.plane() * s.unit() + 2 * s.lanes);
-  r.weight = take(taps * (sums ? s.lanes : s.unit()));
+  // Sums become scalars by whole squares of lanes.
+  r.weight = take(sums ? round_up(taps, s.lanes) * s.lanes : taps * s.unit());
   r.bias = take(s.dest_group * groups * s.unit());
   r.out = take(
       s.out_size() *

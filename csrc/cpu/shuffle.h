@@ -73,6 +73,27 @@ inline Vec<A> interleave(Vec<A> a, Vec<A> b) {
   return interleave<Half, A>(a, b, std::make_index_sequence<kLanes<A>>{});
 }
 
+// The sums of L vectors, side by side into the first of them: halves onto halves,
+// which has the error of a pairwise sum.
+template <typename A>
+inline void sum_all(A* v) {
+  constexpr int L = kLanes<A>;
+  Vec<A> rows[L];
+#pragma GCC unroll 16
+  for (int l = 0; l < L; ++l) {
+    rows[l] = load(v + l * L);
+  }
+#pragma GCC unroll 4
+  for (int h = L / 2; h > 0; h /= 2) {
+#pragma GCC unroll 16
+    for (int l = 0; l < h; ++l) {
+      rows[l] = interleave<0, A>(rows[l], rows[l + h]) +
+          interleave<1, A>(rows[l], rows[l + h]);
+    }
+  }
+  store(v, rows[0]);
+}
+
 // Row i becomes column i: each round of interleaving the first half of the
 // rows with the second moves one bit of the row number to the lane number.
 template <typename A>
