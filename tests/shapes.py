@@ -401,6 +401,31 @@ BLOCKS = [
     _conv(
         "large_plane_circular", (1, 3, 80, 81), 4, 3, padding=1, padding_mode="circular"
     ),
+    # Strips of every fourth row are rounded up to rows beyond the padding.
+    *(
+        _conv(
+            f"{mode}_s4_groups_{groups}",
+            (2, 8, 3, 33),
+            8,
+            5,
+            stride=4,
+            padding=((2, 2), (0, 0)),
+            groups=groups,
+            padding_mode=mode,
+        )
+        for mode in MODES
+        for groups in (1, 4, 8)
+    ),
+    _conv(
+        "circular_s4_one_turn",
+        (2, 8, 2, 33),
+        8,
+        5,
+        stride=4,
+        padding=((2, 2), (0, 0)),
+        groups=4,
+        padding_mode="circular",
+    ),
     _conv("large_plane_dw", (1, 5, 100, 101), 5, 5, padding=2, groups=5),
     _conv("large_volume", (1, 2, 20, 30, 31), 3, 3, padding=1),
     _conv("many_channels", (1, 700, 4, 5), 9, 3, padding=1),

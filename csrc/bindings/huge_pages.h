@@ -17,7 +17,7 @@ inline void advise_huge_pages(void* fresh, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr int64_t kLeast = 4 << 20;
   constexpr uintptr_t kPage = 4096;
-  if (bytes < kLeast) {
+  if (fresh == nullptr || bytes < kLeast) { // null: a result without elements
     return;
   }
   const auto begin = reinterpret_cast<uintptr_t>(fresh);

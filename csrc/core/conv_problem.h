@@ -70,21 +70,27 @@ inline int64_t conv_output_size(
 
 // The input element that a coordinate of the padded input shows, or -1 where
 // it shows a zero. Padding is at most one turn wide, as in torch: below size
-// for reflect, up to size for circular.
+// for reflect, up to size for circular. Strips and tiles are rounded up and ask
+// beyond it, too, where any element will do: it is one of the input, or -1.
 constexpr int64_t source_index(int64_t q, int64_t size, PaddingMode mode) {
   if (q >= 0 && q < size) {
     return q;
   }
+  int64_t shown = -1;
   switch (mode) {
     case PaddingMode::reflect:
-      return q < 0 ? -q : 2 * (size - 1) - q;
+      shown = q < 0 ? -q : 2 * (size - 1) - q;
+      break;
     case PaddingMode::replicate:
-      return q < 0 ? 0 : size - 1;
+      shown = q < 0 ? 0 : size - 1;
+      break;
     case PaddingMode::circular:
-      return q < 0 ? q + size : q - size;
+      shown = q < 0 ? q + size : q - size;
+      break;
     default:
-      return -1;
+      break;
   }
+  return shown >= 0 && shown < size ? shown : -1;
 }
 
 // Multiplications and additions, the taps that fall outside counted: 2 * N * K

@@ -1,5 +1,5 @@
-// A gather (core/conv_gather.h) with stride 1 by Winograd's algorithm: forward
-// and input_grad. Read once per instruction set.
+// A gather (core/conv_gather.h) by Winograd's algorithm, strides by their phases:
+// forward and input_grad. Read once per instruction set.
 //
 //   weights --G--> U[point][reduction][lane]
 //   source  --B--> V[point][reduction][tile]

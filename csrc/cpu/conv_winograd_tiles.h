@@ -229,13 +229,6 @@ struct WinogradGrid {
   }
 };
 
-// source_index for tiles: the last ones reach beyond the padding, where it says
-// nothing of use (circular would turn more than once) and any value will do.
-inline int64_t winograd_source(int64_t q, int64_t size, PaddingMode mode) {
-  const int64_t s = source_index(q, size, mode);
-  return s < size ? s : -1;
-}
-
 // One row of a tensor, for some channels.
 template <typename S>
 struct WinogradRow {
@@ -253,7 +246,7 @@ struct WinogradRow {
       return;
     }
     const auto single = [&](int64_t i) {
-      const int64_t s = winograd_source(x0 + i * step, size, mode);
+      const int64_t s = source_index(x0 + i * step, size, mode);
       Vec<A> lanes{};
       if (s >= 0) {
         if (channel == 1) {
@@ -427,7 +420,7 @@ struct WinogradTransform {
     bool inside = z >= 0;
     for (int r = Down::first; r < Down::end; ++r) {
       const int64_t at = corner[1] + r * pitch[0];
-      const int64_t y = winograd_source(at, size[1], mode);
+      const int64_t y = source_index(at, size[1], mode);
       rows[r] = {
           z < 0 || y < 0 ? nullptr
                          : tensor + s.sample * strides.n + z * strides.s[0] +

@@ -1,4 +1,4 @@
-// weight_grad with stride 1 by Winograd's F(3, 4): each tile's 4 x 4 gradients
+// weight_grad by Winograd's F(3, 4), strides by their phases: each tile's 4 x 4 gradients
 // are the taps that slide over its 6 x 6 sources and give 3 x 3 outputs, the
 // tile's share of the weight's gradient. Read once per instruction set.
 //

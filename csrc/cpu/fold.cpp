@@ -207,7 +207,7 @@ class FoldRows {
 
   void rows(int64_t begin, int64_t end) {
     const PoolProblem& p = f_.p;
-    std::vector<A> sums(pitch_ * std::max<int64_t>(phases_, 1));
+    std::vector<A> sums(apart_ ? 0 : pitch_ * std::max<int64_t>(phases_, 1));
     for (int64_t u = begin; u < end; ++u) {
       const int64_t h = u % p.in[1], d = u / p.in[1] % p.in[0];
       const int64_t plane = u / (p.in[1] * p.in[0]);

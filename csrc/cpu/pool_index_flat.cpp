@@ -130,7 +130,10 @@ class FlatPlanes {
       });
     }
     outputs<C>(n, c, width, [&](C code, int64_t y, int64_t j) {
-      f(code, y, code * step + j * step_c);
+      // Codes have not been checked yet: a bad one may overflow.
+      const uint64_t at =
+          static_cast<uint64_t>(code) * static_cast<uint64_t>(step);
+      f(code, y, static_cast<int64_t>(at) + j * step_c);
     });
   }
 

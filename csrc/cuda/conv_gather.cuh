@@ -93,8 +93,7 @@ __device__ inline int64_t source_offset(
     int64_t stride,
     PaddingMode mode) {
   const int64_t i = source_index(s, size, mode);
-  return static_cast<uint64_t>(i) < static_cast<uint64_t>(size) ? i * stride
-                                                                : -1;
+  return i < 0 ? -1 : i * stride;
 }
 
 } // namespace cuda
