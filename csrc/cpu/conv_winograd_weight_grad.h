@@ -241,8 +241,11 @@ struct WinogradWeightGrad {
     const int64_t column = grid.axis[2].next * width;
     const int64_t row = grid.axis[1].next * p.kernel[2] * width;
     int made = 0;
+    // Addresses are sums: 36 products would take as long as the transform.
+    const int64_t step = m_stride(), line = grid.axis[2].points() * step;
+    m += grid.point(0, 0) * step;
     winograd::both<Down, Across, Vec<A>>(
-        [&](int r, int c) { return load(m + grid.point(r, c) * m_stride()); },
+        [&](int r, int c) { return load(m + r * line + c * step); },
         [&](Vec<A> v) {
           A* at = to + made / AcrossTaps * row + made % AcrossTaps * column;
           ++made;
